@@ -1,0 +1,87 @@
+"""The paper's experiment: Hourglass-2 at 512 px, two templates, Skeleton Features, COCOHUMAN.
+
+    python main.py --config=configs/coco_human.py --workdir=RUN --config.dataset.coco_dir=COCO
+
+Choices are the paper's (arXiv 1803.10683v1) where it speaks, the authors' published code where it
+does not, and ours where both are silent; the comment behind each says which. Not yet trained at
+this size; see coco_human_small.py for figures on little data.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The configuration."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+
+    # Images and persons per step, over all devices. Authors: 4 images, at most 8 persons.
+    config.batch_size = 4
+    config.persons_per_batch = 8
+    # Authors: 25 epochs of 14,150 iterations.
+    config.num_steps = 25 * 14150
+
+    config.dataset = ml_collections.ConfigDict()
+    # Holds annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/.
+    config.dataset.coco_dir = ml_collections.config_dict.placeholder(str)
+    # Where TFDS keeps prepared data; empty for its default, ~/tensorflow_datasets.
+    config.dataset.data_dir = ml_collections.config_dict.placeholder(str)
+    # Only so many training images, to over-fit on purpose; empty for all.
+    config.dataset.num_train_images = ml_collections.config_dict.placeholder(int)
+    # Side of the letterboxed image in pixels (paper: 512), a multiple of 4 * 2**backbone_depth.
+    config.dataset.image_size = 512
+
+    # Augmentation of the image, about its centre. The paper names none; the authors flip.
+    config.augment = ml_collections.ConfigDict()
+    config.augment.flip = True
+    config.augment.rotation = 15.0  # degrees, to either side (ours)
+    config.augment.scale = (0.78, 1.42)  # (ours)
+    config.augment.translation = 0.05  # share of the side (ours)
+    config.augment.crop_probability = 0.0  # of a window around one person instead of the image
+    config.augment.crop_margin = (1.5, 3.0)  # its side over the longer side of the person's box
+    config.augment.color = 0.2  # brightness, contrast, saturation (ours); 0 for none
+
+    config.align = ml_collections.ConfigDict()
+    # A file from main.py --mode=templates; empty for the two of the package (paper: K = 2).
+    config.align.templates = ml_collections.config_dict.placeholder(str)
+    config.align.num_templates = 2  # K of --mode=templates (paper)
+    config.align.reflect = True  # H includes the left-right reflection (paper 3.2)
+    # Jitter of H in training (authors' code).
+    config.align.jitter_rotation = 30.0  # degrees
+    config.align.jitter_scale = 0.2
+    config.align.jitter_translation = 0.1  # share of the ROI
+
+    # Arguments of models.Pose2Seg.
+    config.model = ml_collections.ConfigDict()
+    config.model.roi_size = 64  # (paper)
+    config.model.limbs = "paper"  # 39 channels (paper); "coco" for 55; none without them
+    config.model.stacks = 2  # Hourglass-2 (paper)
+    config.model.backbone_features = 256  # (paper)
+    config.model.backbone_depth = 4  # (Newell et al. 2016)
+    config.model.branch_features = 256  # (authors' code)
+    config.model.branch_units = 10  # (paper)
+    config.model.head_features = 128  # (authors' code)
+    config.model.stem_features = 256  # (authors' code)
+    config.model.stem_kernel = 7  # (authors' code)
+    config.model.dtype = "float32"  # "bfloat16" computes in half the memory on GPU and TPU
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.learning_rate = 2e-4  # (authors' code)
+    config.optimizer.schedule = "step"  # "step" (authors' code) or "cosine"
+    config.optimizer.warmup_steps = 1000  # (authors' code) from a third of the rate
+    config.optimizer.decay_steps = (15 * 14150, 20 * 14150)  # x 0.1 each (authors' code)
+    config.optimizer.weight_decay = 0.0  # (authors' code)
+
+    config.log_every = 50  # steps
+    config.checkpoint_every = 1000
+    config.eval_every = 14150  # 0: only at the end
+    config.panels_every = 1000  # image panels in TensorBoard
+    config.keep_latest = 2  # checkpoints
+    config.keep_best = 1
+
+    config.eval = ml_collections.ConfigDict()
+    config.eval.batch_size = 4  # images, over all devices
+    config.eval.persons_per_batch = 16  # slots; more persons than fit take further rounds
+    # A part of a predicted pose with a score below this is missing (--poses FILE).
+    config.eval.part_score_threshold = 0.3
+    return config

@@ -1,0 +1,32 @@
+"""A small network at 256 px that two CPU cores can train: 0.49 M parameters.
+
+    python main.py --config=configs/coco_human_small.py --workdir=RUN --config.dataset.coco_dir=COCO
+"""
+
+import ml_collections
+
+from configs import coco_human
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The configuration: what differs from the paper's."""
+    config = coco_human.get_config()
+    config.batch_size = 8
+    config.num_steps = 2000
+    config.dataset.image_size = 256
+    config.model.limbs = "coco"
+    config.model.stacks = 1
+    config.model.backbone_features = 64
+    config.model.branch_features = 32
+    config.model.branch_units = 8
+    config.model.head_features = 16
+    config.model.stem_features = 96
+    config.model.stem_kernel = 3
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 100
+    config.optimizer.weight_decay = 1e-4
+    config.checkpoint_every = 200
+    config.eval_every = 0
+    config.panels_every = 500
+    return config

@@ -1,0 +1,393 @@
+"""COCO JSON to validated person records, and the COCOHUMAN and COCOHUMAN-OC selections.
+
+    python -m input_pipeline.coco person_keypoints_val2017.json
+
+prints the counts of a file. No TensorFlow here.
+
+Annotations are checked once, here. What cannot be understood (a keypoint list of the wrong length,
+a duplicate id, an annotation of an unknown image) is an error that names the file, the id and the
+field, because it means that the file is not what it claims to be. A single person that cannot be
+used (an empty mask, a box without area) is skipped and counted, with its id, in `Dataset.skipped`.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import logging
+import pathlib
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+PART_NAMES = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
+    "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
+NUM_PARTS = len(PART_NAMES)
+
+# COCOHUMAN in the full COCO 2017 annotation files (images, persons). The number of annotations
+# tells a full file from a subset or a file of one's own.
+_FULL_FILES = {
+    "person_keypoints_train2017.json": (262465, 56599, 149813),
+    "person_keypoints_val2017.json": (11004, 2346, 6352),
+}
+OC_IOU = 0.5  # a pair of persons whose boxes overlap by more is COCOHUMAN-OC (paper, section 4.1)
+
+
+class CocoError(ValueError):
+    """A COCO file that cannot be used; the message names the file, the id and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Person:
+    """One annotated person.
+
+    Attributes:
+        id: the annotation id.
+        image_id: the image it belongs to.
+        pose: (17, 3) float32, (x, y, v) in continuous image coordinates: COCO's integer pixel
+            indices plus 0.5. v is 0 (not labelled; x and y are 0 too), 1 (hidden) or 2 (visible).
+        bbox: (4,) float64, COCO's (x, y, width, height).
+        area: the annotated area in pixels; that of the box where the file has none.
+        segmentation: compressed RLE, or None where the file has no masks.
+        is_crowd: whether the annotation covers a group.
+    """
+
+    id: int
+    image_id: int
+    pose: np.ndarray
+    bbox: np.ndarray
+    area: float
+    segmentation: dict[str, Any] | None
+    is_crowd: bool
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether it belongs to COCOHUMAN: one person, with at least one labelled part."""
+        return not self.is_crowd and bool(np.any(self.pose[:, 2] > 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """One image of a COCO file and all of its persons."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+    split: str | None
+    persons: tuple[Person, ...]
+
+    @property
+    def posed(self) -> tuple[Person, ...]:
+        """Its COCOHUMAN persons."""
+        return tuple(person for person in self.persons if person.has_pose)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A validated COCO file.
+
+    Attributes:
+        path: the file.
+        images: all of its images, also those without persons, in the order of their ids.
+        skipped: reason -> ids of the annotations that were left out for it.
+    """
+
+    path: pathlib.Path
+    images: tuple[Image, ...]
+    skipped: dict[str, list[int]]
+
+    @property
+    def human(self) -> tuple[Image, ...]:
+        """The images of COCOHUMAN: those with at least one posed person."""
+        return tuple(image for image in self.images if image.posed)
+
+    def persons(self, *, split: str | None = None) -> list[Person]:
+        """The COCOHUMAN persons, of one `split` where the file's images name one."""
+        images = [image for image in self.images if split is None or image.split == split]
+        return [person for image in images for person in image.posed]
+
+
+def read(path: str | pathlib.Path) -> Dataset:
+    """Reads and validates a COCO person keypoints file.
+
+    Raises:
+        CocoError: the file is missing, is no COCO file, or contradicts itself.
+    """
+    path = pathlib.Path(path)
+    content = _load(path)
+    categories = {c.get("id"): c.get("name") for c in content.get("categories", [])}
+    if categories and "person" not in categories.values():
+        raise CocoError(f"{path}: has no category 'person', but {sorted(map(str, categories.values()))}.")
+
+    image_entries: dict[int, dict[str, Any]] = {}
+    for entry in content["images"]:
+        where = f"{path}: image {entry.get('id')}"
+        for field in ("id", "file_name", "height", "width"):
+            if field not in entry:
+                raise CocoError(f"{where}: has no '{field}'.")
+        if entry["id"] in image_entries:
+            raise CocoError(f"{where}: the id stands twice in 'images'; ids must be unique.")
+        if min(entry["height"], entry["width"]) < 1:
+            raise CocoError(f"{where}: size {entry['width']}x{entry['height']} is no image size.")
+        image_entries[entry["id"]] = entry
+
+    persons: dict[int, list[Person]] = collections.defaultdict(list)
+    skipped: dict[str, list[int]] = collections.defaultdict(list)
+    seen = set()
+    for entry in content["annotations"]:
+        if categories and categories.get(entry.get("category_id")) != "person":
+            continue
+        where = f"{path}: annotation {entry.get('id')}"
+        if "id" not in entry:
+            raise CocoError(f"{path}: an annotation of image {entry.get('image_id')} has no 'id'.")
+        if entry["id"] in seen:
+            raise CocoError(f"{where}: the id stands twice in 'annotations'; ids must be unique.")
+        seen.add(entry["id"])
+        if entry.get("image_id") not in image_entries:
+            raise CocoError(f"{where}: its image_id {entry.get('image_id')} is not in 'images'.")
+        image = image_entries[entry["image_id"]]
+        try:
+            person = _person(entry, image["height"], image["width"], where)
+        except _UnusableError as reason:
+            skipped[str(reason)].append(entry["id"])
+            continue
+        persons[person.image_id].append(person)
+    for reason, ids in skipped.items():
+        logging.warning("%s: skipped %d annotations: %s: %s", path, len(ids), reason, _some(ids))
+
+    images = tuple(
+        Image(
+            id=entry["id"],
+            file_name=entry["file_name"],
+            height=entry["height"],
+            width=entry["width"],
+            split=entry.get("split"),
+            persons=tuple(sorted(persons[entry["id"]], key=lambda person: person.id)),
+        )
+        for _, entry in sorted(image_entries.items())
+    )
+    dataset = Dataset(path, images, dict(skipped))
+    _check_full_counts(dataset, len(content["annotations"]))
+    return dataset
+
+
+def occluded_pairs(image: Image, iou: float = OC_IOU) -> tuple[Person, ...]:
+    """The posed persons of an image whose box overlaps another posed person's by more than `iou`."""
+    posed = image.posed
+    if len(posed) < 2:
+        return ()
+    boxes = np.stack([person.bbox for person in posed])
+    overlap = mask_utils.iou(boxes, boxes, np.zeros(len(posed), np.uint8))
+    np.fill_diagonal(overlap, 0)
+    return tuple(person for person, row in zip(posed, overlap, strict=True) if row.max() > iou)
+
+
+def counts(dataset: Dataset) -> dict[str, int]:
+    """The sizes of COCOHUMAN and COCOHUMAN-OC in a file."""
+    members = [pair for image in dataset.images if (pair := occluded_pairs(image))]
+    return {
+        "images": len(dataset.human),
+        "persons": len(dataset.persons()),
+        "oc_images": len(members),
+        "oc_persons": sum(map(len, members)),
+    }
+
+
+def parse_keypoints(values: Any, where: str) -> np.ndarray:
+    """COCO's flat keypoint list as a pose (17, 3) in continuous coordinates.
+
+    COCO keypoints are integer pixel indices: 0.5 is added here, once. Parts with v = 0 become
+    (0, 0, 0).
+
+    Raises:
+        CocoError: not 17 finite triples.
+    """
+    try:
+        pose = np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise CocoError(f"{where}: 'keypoints' must be a list of numbers: {error}.") from None
+    if pose.size != 3 * NUM_PARTS or pose.ndim != 1:
+        raise CocoError(
+            f"{where}: 'keypoints' must hold {3 * NUM_PARTS} numbers (x, y, v of {NUM_PARTS} parts),"
+            f" but holds {pose.size}."
+        )
+    if not np.all(np.isfinite(pose)):
+        raise CocoError(f"{where}: 'keypoints' holds values that are not finite numbers.")
+    pose = pose.reshape(NUM_PARTS, 3)
+    pose[:, :2] += 0.5
+    pose[pose[:, 2] <= 0] = 0
+    return pose
+
+
+def read_keypoint_results(path: str | pathlib.Path, score_threshold: float) -> dict[int, np.ndarray]:
+    """Reads a COCO keypoint-results file.
+
+    Args:
+        path: a JSON list of {"image_id", "category_id", "keypoints", "score"}.
+        score_threshold: a part whose third value is a score counts as visible from here on. A
+            file whose third values are all 0, 1 or 2 is read as visibilities.
+
+    Returns:
+        image id -> poses (P, 17, 3) in continuous coordinates, in the order of the file.
+
+    Raises:
+        CocoError: the file is missing or is no keypoint-results file.
+    """
+    path = pathlib.Path(path)
+    poses: dict[int, list[np.ndarray]] = collections.defaultdict(list)
+    for index, entry in enumerate(read_results(path, "keypoints")):
+        poses[entry["image_id"]].append(parse_keypoints(entry["keypoints"], f"{path}: result {index}"))
+    stacked = {image_id: np.stack(rows) for image_id, rows in poses.items()}
+    values = np.unique(np.concatenate([rows[..., 2].ravel() for rows in stacked.values()] or [[0]]))
+    if not np.all(np.isin(values, (0, 1, 2))):
+        for rows in stacked.values():
+            rows[..., 2] = np.where(rows[..., 2] >= score_threshold, 2, 0)
+            rows[rows[..., 2] == 0] = 0
+    return stacked
+
+
+def read_results(path: str | pathlib.Path, field: str) -> list[dict[str, Any]]:
+    """Reads a COCO results file: a list of objects with "image_id" and `field`.
+
+    Raises:
+        CocoError: the file is missing or is of another kind.
+    """
+    path = pathlib.Path(path)
+    content = _load_json(path)
+    if not isinstance(content, list):
+        raise CocoError(
+            f"{path}: is no COCO results file: expected a list of objects with 'image_id' and"
+            f" '{field}', found {type(content).__name__}."
+        )
+    for index, entry in enumerate(content):
+        for key in ("image_id", field):
+            if not isinstance(entry, dict) or key not in entry:
+                raise CocoError(f"{path}: result {index} has no '{key}'.")
+    return content
+
+
+def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """A COCO segmentation (polygons, RLE, compressed RLE) as compressed RLE.
+
+    Polygons with fewer than three points are left out.
+
+    Raises:
+        ValueError: it is none of the three, of another size, or covers no pixel.
+    """
+    if isinstance(segmentation, list):
+        polygons = []
+        for polygon in segmentation:
+            if not isinstance(polygon, list) or not np.all(np.isfinite(np.asarray(polygon, float))):
+                raise ValueError("polygons that are not lists of finite numbers")
+            if len(polygon) >= 6:
+                polygons.append(polygon[: len(polygon) // 2 * 2])
+        if not polygons:
+            raise ValueError("no polygon of three points or more")
+        rle = mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
+    elif isinstance(segmentation, dict) and {"counts", "size"} <= segmentation.keys():
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError("RLE size that is not the image's")
+        rle = segmentation
+        if isinstance(segmentation["counts"], list):
+            if sum(segmentation["counts"]) != height * width:
+                raise ValueError("RLE counts that do not add up to the image")
+            rle = mask_utils.frPyObjects(segmentation, height, width)
+    else:
+        raise ValueError("neither polygons nor RLE")
+    if mask_utils.area(rle) == 0:
+        raise ValueError("empty mask")
+    return rle
+
+
+class _UnusableError(ValueError):
+    """Why one annotation is left out."""
+
+
+def _person(entry: dict[str, Any], height: int, width: int, where: str) -> Person:
+    is_crowd = bool(entry.get("iscrowd", 0))
+    pose = parse_keypoints(entry.get("keypoints", [0] * 3 * NUM_PARTS), where)
+    labelled = int(np.sum(pose[:, 2] > 0))
+    if entry.get("num_keypoints", labelled) != labelled:
+        raise CocoError(
+            f"{where}: 'num_keypoints' is {entry['num_keypoints']}, but {labelled} parts have v > 0."
+        )
+    if not np.all(np.isin(pose[:, 2], (0, 1, 2))):
+        raise CocoError(f"{where}: visibility v must be 0, 1 or 2.")
+    # COCO writes an index equal to the size now and then; farther out is another image's pose.
+    outside = (pose[:, 2] > 0) & ~np.all(
+        (pose[:, :2] >= -1) & (pose[:, :2] <= (width + 1.5, height + 1.5)), axis=-1
+    )
+    if np.any(outside):
+        part = PART_NAMES[int(np.argmax(outside))]
+        raise _UnusableError(f"keypoints outside the image ({part} or others)")
+    if "bbox" not in entry or np.shape(entry["bbox"]) != (4,):
+        raise CocoError(f"{where}: 'bbox' must be [x, y, width, height].")
+    bbox = np.asarray(entry["bbox"], np.float64)
+    if not np.all(np.isfinite(bbox)) or np.any(bbox[2:] <= 0):
+        raise _UnusableError("a box without area")
+    segmentation = None
+    if "segmentation" in entry:
+        try:
+            segmentation = encode_segmentation(entry["segmentation"], height, width)
+        except ValueError as error:
+            raise _UnusableError(f"segmentation: {error}") from None
+    area = float(entry.get("area", bbox[2] * bbox[3]))
+    return Person(entry["id"], entry["image_id"], pose, bbox, area, segmentation, is_crowd)
+
+
+def _load_json(path: pathlib.Path) -> Any:
+    try:
+        with path.open() as file:
+            return json.load(file)
+    except OSError as error:
+        raise CocoError(f"{path}: cannot be read: {error.strerror}.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CocoError(f"{path}: is no JSON file: {error}.") from None
+
+
+def _load(path: pathlib.Path) -> dict[str, Any]:
+    content = _load_json(path)
+    for field in ("images", "annotations"):
+        if not isinstance(content, dict) or not isinstance(content.get(field), list):
+            raise CocoError(f"{path}: is no COCO annotation file: it has no list '{field}'.")
+    return content
+
+
+def _check_full_counts(dataset: Dataset, annotations: int) -> None:
+    full = _FULL_FILES.get(dataset.path.name)
+    if full is None or annotations != full[0]:
+        return
+    found = len(dataset.human), len(dataset.persons())
+    if found != full[1:]:
+        raise CocoError(
+            f"{dataset.path}: the full COCO 2017 file has {full[1]} images and {full[2]} persons"
+            f" of COCOHUMAN, but {found[0]} and {found[1]} were read; get the file again from"
+            " http://images.cocodataset.org/annotations/annotations_trainval2017.zip."
+        )
+
+
+def _some(ids: list[int], most: int = 10) -> str:
+    return ", ".join(map(str, ids[:most])) + (", ..." if len(ids) > most else "")
+
+
+def main() -> None:
+    """Prints the counts of a COCO file, the last line as JSON."""
+    parser = argparse.ArgumentParser(description="Counts the COCOHUMAN persons of a COCO file.")
+    parser.add_argument("annotations", type=pathlib.Path)
+    dataset = read(parser.parse_args().annotations)
+    sizes = counts(dataset)
+    print(f"{dataset.path}: {len(dataset.images)} images")
+    for reason, ids in dataset.skipped.items():
+        print(f"skipped {len(ids)}: {reason}: {_some(ids)}")
+    print(f"COCOHUMAN: {sizes['images']} images, {sizes['persons']} persons")
+    print(f"COCOHUMAN-OC: {sizes['oc_images']} images, {sizes['oc_persons']} persons")
+    print(json.dumps(sizes))
+
+
+if __name__ == "__main__":
+    main()

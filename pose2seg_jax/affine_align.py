@@ -1,0 +1,289 @@
+"""AffineAlign (paper 3.2): one similarity per person, and the sampling that goes with it.
+
+`align_poses` chooses the similarity H that takes a person to the ROI; `align_to_roi` and
+`align_masks` pull features and masks into the ROI; `reverse_align` takes ROI masks back. One
+sampler, one coordinate convention (docs/coordinates.md). No Flax, no TensorFlow.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
+
+from pose2seg_jax import geometry
+from pose2seg_jax.geometry import Array
+
+FALLBACK = -1
+
+# Distances between parts as a share of the height of the standing person: the 75th percentile over
+# the well-visible training poses, which agrees with the segment lengths of Drillis and Contini
+# (1966) where those exist. Each may be foreshortened, so the largest ratio is the estimate.
+_FIRST, _SECOND, _SHARE = zip(
+    (0, 1, 0.03), (0, 2, 0.03), (1, 2, 0.04), (1, 3, 0.06), (2, 4, 0.06), (3, 4, 0.10),
+    (3, 5, 0.13), (4, 6, 0.13), (0, 5, 0.165), (0, 6, 0.165), (5, 6, 0.20), (11, 12, 0.13),
+    (5, 7, 0.186), (6, 8, 0.186), (7, 9, 0.146), (8, 10, 0.146), (5, 11, 0.30), (6, 12, 0.30),
+    (11, 13, 0.245), (12, 14, 0.245), (13, 15, 0.246), (14, 16, 0.246), strict=True,
+)  # fmt: skip
+
+# How far a person reaches beyond the box of the labelled parts, as a share of the height, and by
+# how much the fallback window must magnify more than a fit to replace it (docs/alignment.md).
+_REACH = 0.3
+_BAD_FIT = 2.0
+
+
+class Alignment(NamedTuple):
+    """How each of N persons is aligned.
+
+    Attributes:
+        matrix: (N, 2, 3) similarity from pose coordinates to ROI coordinates.
+        template: (N,) index of the template, or FALLBACK.
+        mirrored: (N,) whether the matrix contains a reflection.
+        residual: (N,) root mean squared distance, in ROI cells, of the common parts to those of
+            the chosen template; 0 for a fallback.
+    """
+
+    matrix: Float[Array, "N 2 3"]
+    template: Int[Array, " N"]
+    mirrored: Bool[Array, " N"]
+    residual: Float[Array, " N"]
+
+    @property
+    def fallback(self) -> Bool[Array, " N"]:
+        """(N,) whether no template was good enough."""
+        return self.template == FALLBACK
+
+
+def align_poses(
+    poses: Float[Array, "N P 3"],
+    templates: Float[Array, "K P 3"],
+    size: Float[Array, "N 2"] | Float[Array, "2"] | tuple[int, int],
+    roi_size: int,
+    *,
+    reflect: bool = True,
+) -> Alignment:
+    """Chooses one similarity per person, from pose coordinates to the ROI.
+
+    Every template, plain and mirrored, is fitted to the parts that it has in common with the pose.
+    A candidate is out if
+
+    1. fewer than two common parts, or all of them at one point, leave rotation and scale open;
+    2. it lacks a part that the pose has ("must cover", authors' code);
+    3. it shows the person smaller than the letterbox of the whole image does ("must magnify",
+       authors' code);
+    4. it maps a labelled part outside the ROI;
+    5. the fallback window shows the person more than twice as large: a template that does not
+       look like the pose fits best when it is shrunk.
+
+    Of the rest the smallest residual wins, the earlier template, unmirrored, on a tie (collinear
+    parts fit plain and mirrored alike). If none is left, the person falls back to an upright
+    window: the box of the labelled parts, widened on all sides by .3 of the person's estimated
+    height, clipped to the image. Without two parts to estimate the height from, and whenever the
+    window would be larger, it is the letterbox of the whole image.
+
+    Args:
+        poses: (x, y, v), v = 0 for a missing part, in the coordinates of an image. The parts are
+            COCO's 17.
+        templates: (x, y, v) in the unit square, which is the ROI; v = 0 for a part that a template
+            lacks.
+        size: (height, width) of the images, one for all or one per person.
+        roi_size: side of the ROI in cells.
+        reflect: whether mirrored candidates are tried.
+
+    Returns:
+        The alignment. A person without labelled parts gets the letterbox.
+    """
+    poses = jnp.asarray(poses)
+    templates = jnp.asarray(templates, poses.dtype)
+    size = jnp.broadcast_to(jnp.asarray(size, poses.dtype), (poses.shape[0], 2))
+    labelled = poses[..., 2] > 0
+    window = _fallback_window(poses, labelled, size, roi_size)
+    smallest = geometry.scale_of(geometry.letterbox(size, roi_size))
+
+    points = poses[:, None, :, :2]
+    has_part = templates[:, :, 2] > 0
+    common = labelled[:, None] & has_part
+    weights = common.astype(poses.dtype)
+    missing = jnp.any(labelled[:, None] & ~has_part, axis=-1)
+    mirrors = (False, True) if reflect else (False,)
+    fits = [
+        geometry.fit_similarity(
+            points, roi_size * templates[None, :, :, :2], weights, reflect=mirror
+        )
+        for mirror in mirrors
+    ]
+    # Candidates in the order template 0 plain, template 0 mirrored, template 1 plain, ...
+    matrices = jnp.stack([matrix for matrix, _ in fits], axis=2)
+    residuals = jnp.stack([residual for _, residual in fits], axis=2)
+
+    center = jnp.sum(points * weights[..., None], -2) / jnp.maximum(jnp.sum(weights, -1), 1)[..., None]
+    distance = jnp.max(jnp.abs(points - center[..., None, :]) * weights[..., None], axis=(-2, -1))
+    coincident = distance * smallest[:, None] < 1e-3  # all within a thousandth of a ROI cell
+    placed = geometry.apply(matrices, points[:, :, None])
+    inside = jnp.all((placed >= 0) & (placed <= roi_size), axis=-1) | ~labelled[:, None, None]
+    scales = geometry.scale_of(matrices)
+    usable = (
+        ~(coincident | missing)[..., None]
+        & (scales >= smallest[:, None, None])
+        & (_BAD_FIT * scales >= geometry.scale_of(window)[:, None, None])
+        & jnp.all(inside, axis=-1)
+    )
+
+    ranked = jnp.where(usable, residuals, jnp.inf).reshape(poses.shape[0], -1)
+    best = jnp.argmin(ranked, axis=-1)
+    rows = jnp.arange(poses.shape[0])
+    found = usable.reshape(ranked.shape)[rows, best]
+    chosen = matrices.reshape(*ranked.shape, 2, 3)[rows, best]
+    return Alignment(
+        matrix=jnp.where(found[:, None, None], chosen, window),
+        template=jnp.where(found, best // len(mirrors), FALLBACK).astype(jnp.int32),
+        mirrored=found & (best % len(mirrors) == 1),
+        residual=jnp.where(found, residuals.reshape(ranked.shape)[rows, best], 0),
+    )
+
+
+def _fallback_window(
+    poses: Float[Array, "N P 3"], labelled: Bool[Array, "N P"], size: Float[Array, "N 2"], roi_size: int
+) -> Float[Array, "N 2 3"]:
+    points = poses[..., :2]
+    first, second = jnp.asarray(_FIRST), jnp.asarray(_SECOND)
+    square = jnp.sum((points[:, first] - points[:, second]) ** 2, axis=-1)
+    known = labelled[:, first] & labelled[:, second]
+    ratio = jnp.where(known, square, 0) / jnp.asarray(_SHARE, poses.dtype) ** 2
+    # The window is a choice, not a fit: no gradient flows through it.
+    height = jnp.sqrt(jax.lax.stop_gradient(jnp.max(ratio, axis=-1)))[:, None]
+    whole = height == 0
+    extent = size[:, ::-1]
+    low = jnp.min(jnp.where(labelled[..., None], points, jnp.inf), axis=1) - _REACH * height
+    high = jnp.max(jnp.where(labelled[..., None], points, -jnp.inf), axis=1) + _REACH * height
+    low = jnp.where(whole, 0, jnp.clip(low, 0, extent - 1))
+    high = jnp.where(whole, extent, jnp.clip(high, low + 1, extent))
+    low, high = jax.lax.stop_gradient((low, high))
+    matrix = geometry.letterbox((high - low)[:, ::-1], roi_size)
+    scale = matrix[:, :1, 0]
+    return matrix.at[:, :, 2].add(-scale * low)
+
+
+def jitter_matrices(
+    key: PRNGKeyArray,
+    matrices: Float[Array, "N 2 3"],
+    roi_size: int,
+    *,
+    rotation: float,
+    scale: float,
+    translation: float,
+) -> Float[Array, "N 2 3"]:
+    """Turns, scales and moves each ROI at random about its centre (authors' code, training only).
+
+    Args:
+        key: random key.
+        matrices: pose coordinates to ROI.
+        roi_size: side of the ROI in cells.
+        rotation: largest angle in degrees, to either side.
+        scale: largest relative change, to either side.
+        translation: largest shift as a share of the ROI, to either side, per axis.
+    """
+    limits = jnp.asarray([rotation * jnp.pi / 180, scale, translation, translation])
+    draws = jax.random.uniform(key, (matrices.shape[0], 4), minval=-1, maxval=1) * limits
+    factor = 1 + draws[:, 1]
+    cos, sin = factor * jnp.cos(draws[:, 0]), factor * jnp.sin(draws[:, 0])
+    linear = jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)
+    center = jnp.full((matrices.shape[0], 1, 2), roi_size / 2)
+    turned = geometry.apply(
+        jnp.concatenate([linear, jnp.zeros_like(linear[..., :1])], -1), center
+    )
+    offset = center - turned + roi_size * draws[:, None, 2:]
+    return geometry.compose(jnp.concatenate([linear, jnp.swapaxes(offset, -1, -2)], -1), matrices)
+
+
+def sample(
+    images: Float[Array, "B H W C"], image_index: Int[Array, " N"], points: Float[Array, "N Q 2"]
+) -> Float[Array, "N Q C"]:
+    """Reads images at points, bilinearly between pixel centres; outside the image is 0.
+
+    Args:
+        images: the sources.
+        image_index: which image each row of points reads.
+        points: (x, y) in image coordinates: (0.5, 0.5) is the centre of the first pixel.
+    """
+    batch, height, width, channels = images.shape
+    flat = images.reshape(batch * height * width, channels)
+    position = points - 0.5
+    corner = jnp.floor(position)
+    fraction = position - corner
+    corner = corner.astype(jnp.int32)
+    base = image_index[:, None].astype(jnp.int32) * (height * width)
+    total = jnp.zeros((), images.dtype)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            x, y = corner[..., 0] + dx, corner[..., 1] + dy
+            weight_x = fraction[..., 0] if dx else 1 - fraction[..., 0]
+            weight_y = fraction[..., 1] if dy else 1 - fraction[..., 1]
+            exists = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            index = base + jnp.clip(y, 0, height - 1) * width + jnp.clip(x, 0, width - 1)
+            weight = jnp.where(exists, weight_x * weight_y, 0).astype(images.dtype)
+            total = total + flat[index] * weight[..., None]
+    return total
+
+
+def align_to_roi(
+    images: Float[Array, "B H W C"],
+    image_index: Int[Array, " N"],
+    matrices: Float[Array, "N 2 3"],
+    roi_size: int,
+) -> Float[Array, "N R R C"]:
+    """Pulls one ROI per person out of images or feature maps.
+
+    Args:
+        images: the sources.
+        image_index: the image of each person.
+        matrices: image coordinates (of these arrays, in their own pixels) to ROI coordinates.
+        roi_size: side R of the ROI.
+    """
+    points = geometry.apply(geometry.invert(matrices), _centers(roi_size, roi_size))
+    rois = sample(images, image_index, points)
+    return rois.reshape(-1, roi_size, roi_size, images.shape[-1])
+
+
+def align_masks(
+    masks: Float[Array, "N H W"], matrices: Float[Array, "N 2 3"], roi_size: int, samples: int = 4
+) -> Float[Array, "N R R"]:
+    """Pulls each person's mask into the ROI: the value of a cell is the share that is covered.
+
+    Args:
+        masks: one mask per person, in [0, 1].
+        matrices: mask coordinates to ROI coordinates.
+        roi_size: side R of the ROI.
+        samples: samples per cell and axis whose mean stands for the area.
+    """
+    fine = geometry.compose(jnp.asarray([[samples, 0, 0], [0, samples, 0]], matrices.dtype), matrices)
+    index = jnp.arange(masks.shape[0])
+    rois = align_to_roi(masks[..., None], index, fine, samples * roi_size)
+    return rois.reshape(-1, roi_size, samples, roi_size, samples).mean(axis=(2, 4))
+
+
+def reverse_align(
+    rois: Float[Array, "N R R"], matrices: Float[Array, "N 2 3"], height: int, width: int
+) -> Float[Array, "N height width"]:
+    """Takes ROI values (mask probabilities) back to the image; outside the ROI is 0.
+
+    Inside the ROI, the outermost half cell repeats the cell's value, so that a person that the
+    ROI's border cuts keeps its edge.
+
+    Args:
+        rois: square ROIs, one per person.
+        matrices: image coordinates to ROI coordinates.
+        height: rows of the result.
+        width: columns of the result.
+    """
+    roi_size = rois.shape[1]
+    points = geometry.apply(matrices, _centers(height, width))
+    inside = jnp.all((points >= 0) & (points < roi_size), axis=-1)
+    clamped = jnp.clip(points, 0.5, roi_size - 0.5)
+    values = sample(rois[..., None], jnp.arange(rois.shape[0]), clamped)[..., 0]
+    return jnp.where(inside, values, 0).reshape(-1, height, width)
+
+
+def _centers(height: int, width: int) -> Float[Array, "1 Q 2"]:
+    y, x = jnp.mgrid[:height, :width]
+    return (jnp.stack([x, y], axis=-1).reshape(1, -1, 2) + 0.5).astype(jnp.float32)

@@ -1,0 +1,120 @@
+"""The layers that the backbone and the segmentation branch share. Arrays are NHWC."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from pose2seg_jax.geometry import Array
+
+Dtype = Any
+_CONV_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Pointwise(nn.Module):
+    """A 1x1 convolution as one matrix product: 2-5 times XLA's convolution on a CPU, equal elsewhere."""
+
+    features: int
+    use_bias: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
+        dense = nn.Dense(
+            self.features, use_bias=self.use_bias, dtype=self.dtype, kernel_init=_CONV_INIT
+        )
+        return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.features)
+
+
+class Conv(nn.Module):
+    """A k x k convolution without bias, zero-padded symmetrically by k // 2 like the authors'."""
+
+    features: int
+    kernel: int
+    stride: int = 1
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        return nn.Conv(
+            self.features,
+            (self.kernel, self.kernel),
+            self.stride,
+            padding=self.kernel // 2,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=_CONV_INIT,
+        )(x)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over the valid rows of all devices.
+
+    flax.linen.BatchNorm averages the means of the devices, which is wrong as soon as they hold
+    different numbers of valid rows; here sums and counts are added up across `axis_name`.
+
+    Attributes:
+        axis_name: the pmap axis to synchronise over; None for one device.
+        momentum: how much of the running statistics each step keeps.
+    """
+
+    axis_name: str | None = None
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: Dtype = jnp.float32
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], train: bool, valid: Bool[Array, " B"] | None = None
+    ) -> Float[Array, "B H W C"]:
+        channels = x.shape[-1]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        scale = self.param("scale", self.scale_init, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        if train:
+            values = x.astype(jnp.float32)
+            rows = jnp.ones(x.shape[0]) if valid is None else valid.astype(jnp.float32)
+            weights = rows[:, None, None, None]
+            sums = (
+                jnp.sum(rows) * (x.shape[1] * x.shape[2]),
+                jnp.sum(values * weights, axis=(0, 1, 2)),
+                jnp.sum(values**2 * weights, axis=(0, 1, 2)),
+            )
+            if self.axis_name is not None and not self.is_initializing():
+                sums = jax.lax.psum(sums, self.axis_name)
+            count = jnp.maximum(sums[0], 1)
+            mean = sums[1] / count
+            var = jnp.maximum(sums[2] / count - mean**2, 0)
+            if not self.is_initializing():
+                # A batch without any valid row leaves the running statistics alone.
+                keep = jnp.where(sums[0] > 0, self.momentum, 1)
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean
+                running_var.value = keep * running_var.value + (1 - keep) * var
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        offset = bias - mean * factor
+        return x.astype(self.dtype) * factor.astype(self.dtype) + offset.astype(self.dtype)
+
+
+def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """2x2 max-pooling by reshape: its gradient is 3 times faster than reduce-window's on a CPU."""
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+
+
+def upsample_nearest(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """Doubles height and width by repetition."""
+    batch, height, width, channels = x.shape
+    wide = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
+    return wide.reshape(batch, 2 * height, 2 * width, channels)
+
+
+def upsample_bilinear(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """Doubles height and width, linearly between pixel centres (half-pixel convention)."""
+    batch, height, width, channels = x.shape
+    return jax.image.resize(x, (batch, 2 * height, 2 * width, channels), "bilinear")

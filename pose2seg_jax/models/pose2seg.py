@@ -1,0 +1,111 @@
+"""Pose2Seg: images, poses and their alignment to mask logits (paper 3.1)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int, UInt8
+
+from pose2seg_jax import affine_align, geometry, skeleton
+from pose2seg_jax.geometry import Array
+from pose2seg_jax.models.hourglass import STRIDE, StackedHourglass
+from pose2seg_jax.models.layers import Dtype
+from pose2seg_jax.models.segmentation_branch import SegmentationBranch
+
+# RGB mean and standard deviation of ImageNet (authors' code).
+_MEAN = (123.675, 116.28, 103.53)
+_STD = (58.395, 57.12, 57.375)
+
+
+class Pose2Seg(nn.Module):
+    """The network. `__call__` trains and initialises; `encode` once and `segment` often predicts.
+
+    Attributes:
+        roi_size: side of the ROI in cells (64).
+        limbs: name of the limbs that are drawn, a key of `skeleton.LIMB_PRESETS`; None leaves the
+            Skeleton Features out.
+        stacks, backbone_features, backbone_depth: see `StackedHourglass`.
+        branch_features, branch_units, head_features, stem_features, stem_kernel: see
+            `SegmentationBranch`.
+        axis_name: the pmap axis that BatchNorm synchronises over.
+        dtype: of the computation ("float32" or "bfloat16"); parameters are float32.
+    """
+
+    roi_size: int = 64
+    limbs: str | None = "paper"
+    stacks: int = 2
+    backbone_features: int = 256
+    backbone_depth: int = 4
+    branch_features: int = 256
+    branch_units: int = 10
+    head_features: int = 128
+    stem_features: int = 256
+    stem_kernel: int = 7
+    axis_name: str | None = None
+    dtype: Dtype = "float32"
+
+    def setup(self):
+        dtype = jnp.dtype(self.dtype)
+        self.backbone = StackedHourglass(
+            self.stacks, self.backbone_features, self.backbone_depth, self.axis_name, dtype
+        )
+        self.branch = SegmentationBranch(
+            self.branch_features,
+            self.branch_units,
+            self.head_features,
+            self.stem_features,
+            self.stem_kernel,
+            self.axis_name,
+            dtype,
+        )
+
+    def encode(
+        self, images: UInt8[Array, "B S S 3"], train: bool = False
+    ) -> Float[Array, "B S/4 S/4 C"]:
+        """Features of whole images."""
+        scaled = (images.astype(jnp.float32) - jnp.asarray(_MEAN)) / jnp.asarray(_STD)
+        return self.backbone(scaled.astype(self.dtype), train)
+
+    def segment(
+        self,
+        features: Float[Array, "B h w C"],
+        poses: Float[Array, "N P 3"],
+        matrices: Float[Array, "N 2 3"],
+        image_index: Int[Array, " N"],
+        valid: Bool[Array, " N"],
+        train: bool = False,
+    ) -> Float[Array, "N R R"]:
+        """Mask logits of persons.
+
+        Args:
+            features: what `encode` returned.
+            poses: (x, y, v) in the coordinates of the encoded images.
+            matrices: the coordinates of the encoded images to the ROI, from
+                `affine_align.align_poses`.
+            image_index: the image of each person.
+            valid: False for slots without a person; they touch nothing.
+            train: whether BatchNorm uses and updates the statistics of the batch.
+        """
+        stride = jnp.asarray([[STRIDE, 0, 0], [0, STRIDE, 0]], matrices.dtype)
+        from_features = geometry.compose(matrices, stride)
+        rois = affine_align.align_to_roi(features, image_index, from_features, self.roi_size)
+        if self.limbs is not None:
+            placed = geometry.apply(matrices, poses[..., :2])
+            drawn = skeleton.skeleton_features(
+                jnp.concatenate([placed, poses[..., 2:]], -1),
+                self.roi_size,
+                skeleton.LIMB_PRESETS[self.limbs],
+            )
+            rois = jnp.concatenate([rois, drawn.astype(rois.dtype)], axis=-1)
+        return self.branch(rois, train, valid)
+
+    def __call__(
+        self,
+        images: UInt8[Array, "B S S 3"],
+        poses: Float[Array, "N P 3"],
+        matrices: Float[Array, "N 2 3"],
+        image_index: Int[Array, " N"],
+        valid: Bool[Array, " N"],
+        train: bool = False,
+    ) -> Float[Array, "N R R"]:
+        """`encode` and `segment` in one."""
+        features = self.encode(images, train)
+        return self.segment(features, poses, matrices, image_index, valid, train)

@@ -1,0 +1,73 @@
+"""The segmentation branch (paper 3.4; layer sizes from the authors' code): ROIs to mask logits."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from pose2seg_jax.geometry import Array
+from pose2seg_jax.models.layers import BatchNorm, Conv, Dtype, Pointwise, upsample_bilinear
+
+_EXPANSION = 4
+
+
+class Bottleneck(nn.Module):
+    """ResNet bottleneck: 1x1, 3x3, 1x1 to four times the width, each with BatchNorm."""
+
+    features: int
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "N H W C"], train: bool, valid: Bool[Array, " N"]
+    ) -> Float[Array, "N H W D"]:
+        def norm(y, scale_init=nn.initializers.ones):
+            layer = BatchNorm(self.axis_name, dtype=self.dtype, scale_init=scale_init)
+            return layer(y, train, valid)
+
+        outer = _EXPANSION * self.features
+        y = nn.relu(norm(Pointwise(self.features, dtype=self.dtype)(x)))
+        y = nn.relu(norm(Conv(self.features, 3, dtype=self.dtype)(y)))
+        # Each unit starts as the identity.
+        y = norm(Pointwise(outer, dtype=self.dtype)(y), nn.initializers.zeros)
+        if x.shape[-1] != outer:
+            x = norm(Pointwise(outer, dtype=self.dtype)(x))
+        return nn.relu(x + y)
+
+
+class SegmentationBranch(nn.Module):
+    """Aligned features and Skeleton Features to one mask logit a cell.
+
+    A strided convolution, `units` bottlenecks at half the size, bilinear upsampling, one
+    more bottleneck, a 1x1 convolution. The paper says "10 repeated units"; the rest is the authors'
+    code, with one logit in place of their two classes.
+
+    Attributes:
+        features: inner width of a bottleneck (256); its outer width is four times that.
+        units: number of bottlenecks at half the size (10).
+        head_features: inner width of the bottleneck at full size (128).
+        stem_features: channels after the first convolution (256).
+        stem_kernel: its kernel (7).
+        axis_name: the pmap axis that BatchNorm synchronises over.
+        dtype: of the computation; parameters are float32.
+    """
+
+    features: int = 256
+    units: int = 10
+    head_features: int = 128
+    stem_features: int = 256
+    stem_kernel: int = 7
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "N R R C"], train: bool, valid: Bool[Array, " N"]
+    ) -> Float[Array, "N R R"]:
+        x = Conv(self.stem_features, self.stem_kernel, 2, dtype=self.dtype)(x)
+        x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train, valid))
+        for _ in range(self.units):
+            x = Bottleneck(self.features, self.axis_name, self.dtype)(x, train, valid)
+        x = upsample_bilinear(x)
+        x = Bottleneck(self.head_features, self.axis_name, self.dtype)(x, train, valid)
+        return Pointwise(1, use_bias=True, dtype=self.dtype)(x)[..., 0].astype(jnp.float32)
