@@ -1,0 +1,124 @@
+"""Checkpoints of a training run: the only place with Orbax.
+
+A checkpoint holds the train state and the data position (examples consumed). It becomes visible
+only when complete, so a run that is killed while writing goes on from the one before.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from pose2seg_jax import parallel
+from pose2seg_jax.train_state import TrainState
+
+BEST_METRIC = "AP"
+
+
+class CheckpointError(ValueError):
+    """There is no checkpoint, or it does not fit the config."""
+
+
+class Checkpoints:
+    """The checkpoints of one work directory."""
+
+    def __init__(self, workdir: str | pathlib.Path, *, keep_latest: int = 1, keep_best: int = 0):
+        """Opens (or creates) the checkpoints below `workdir`.
+
+        Args:
+            workdir: the run's directory.
+            keep_latest: how many of the newest are kept.
+            keep_best: how many of those with the highest AP are kept besides.
+        """
+        policies: list[Any] = [checkpoint_managers.LatestN(keep_latest)]
+        if keep_best:
+            best = checkpoint_managers.BestN(
+                get_metric_fn=lambda metrics: metrics[BEST_METRIC],
+                n=keep_best,
+                keep_checkpoints_without_metrics=False,
+            )
+            policies.append(best)
+        self._directory = pathlib.Path(workdir).resolve() / "checkpoints"
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies)
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint, if there is one."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, position: int, metrics: dict[str, float] | None = None) -> None:
+        """Saves in the background.
+
+        Args:
+            state: the train state, after `state.step` steps.
+            position: training examples consumed so far.
+            metrics: those of an evaluation of this state, if there was one.
+        """
+        host = parallel.to_host(state)
+        self._manager.save(
+            int(host.step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(host), data=ocp.args.JsonSave({"position": position})
+            ),
+            metrics=metrics,
+            force=True,
+        )
+
+    def restore(self, like: TrainState) -> tuple[TrainState, int]:
+        """The newest checkpoint and its data position.
+
+        Args:
+            like: a state of the same structure.
+
+        Raises:
+            CheckpointError: there is none, or its parameters have other names or shapes.
+        """
+        step = self.latest_step()
+        if step is None:
+            raise CheckpointError(
+                f"{self._directory}: holds no checkpoint; train first (main.py --mode=train), or"
+                " name the --workdir of a run."
+            )
+        saved = self._manager.item_metadata(step)["state"]
+        _check_shapes(saved, like, f"{self._directory / str(step)}")
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(jax.tree.map(np.asarray, parallel.to_host(like))),
+                data=ocp.args.JsonRestore(),
+            ),
+        )
+        return restored["state"], restored["data"]["position"]
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _check_shapes(saved: Any, like: TrainState, where: str) -> None:
+    def shapes(tree):
+        flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+        return {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in flat}
+
+    found, expected = shapes(getattr(saved, "tree", saved)["params"]), shapes(like.params)
+    if found == expected:
+        return
+    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    problems += [f"{name} is not in the model" for name in found.keys() - expected.keys()]
+    problems += [
+        f"{name} has shape {tuple(found[name])}, the model {expected[name]}"
+        for name in found.keys() & expected.keys()
+        if tuple(found[name]) != tuple(expected[name])
+    ]
+    raise CheckpointError(
+        f"{where}: was made with another model than the config describes: {sorted(problems)[0]}"
+        f" ({len(problems)} differences). Use the config of that run, or another --workdir."
+    )

@@ -1,0 +1,337 @@
+"""The COCO protocol of the paper's Tables 1 and 2, for our masks or any results file."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from input_pipeline import coco
+from pose2seg_jax.geometry import Array
+from pose2seg_jax.predictor import Network
+
+PERSON_CATEGORY = 1
+COLUMNS = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AP(M+L)")
+# The areas between which a person counts, in pixels; 32^2 and 96^2 are COCO's limits.
+_AREAS = {
+    "all": (0, 1e10),
+    "medium": (32**2, 96**2),
+    "large": (96**2, 1e10),
+    "medium+large": (32**2, 1e10),
+}
+_OC_LOOSE_IOU = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        data: which persons are the ground truth, and how many.
+        predictions: whose masks.
+        scores: "1.0" (the authors' protocol) or "own".
+        metrics: COLUMNS in [0, 1]; nan where no person has such an area.
+    """
+
+    data: str
+    predictions: str
+    scores: str
+    metrics: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The rows of an evaluation, the headline row first, and the results behind them."""
+
+    rows: tuple[Row, ...]
+    results: tuple[dict[str, Any], ...]
+
+    def summary(self) -> dict[str, float]:
+        """The headline: COCOHUMAN with the model's own scores, and with all scores 1.0."""
+        unit, own = self.rows[0].metrics, self.rows[1].metrics
+        return dict(own) | {f"{name} (scores 1.0)": value for name, value in unit.items()}
+
+    def table(self) -> str:
+        """All rows as text, in the layout of Tables 1 and 2."""
+        head = ("data", "predictions", "scores", *COLUMNS)
+        cells = [
+            (row.data, row.predictions, row.scores, *(_number(row.metrics[c]) for c in COLUMNS))
+            for row in self.rows
+        ]
+        widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i < 3 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in [head, *cells]
+        ]
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def segmentation_metrics(
+    ground_truth: dict[str, Any], results: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """COCO segm average precision through pycocotools.
+
+    Args:
+        ground_truth: content of a COCO annotation file.
+        results: entries of a COCO results file: image_id, category_id, segmentation (RLE), score.
+
+    Returns:
+        COLUMNS; AP(M+L) has its own area range [32^2, 1e10], as the paper's Table 1.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = ground_truth
+        truth.createIndex()
+        fields = ("image_id", "category_id", "segmentation", "score")
+        # A box in a result would make pycocotools take it for a box result.
+        entries = [{field: entry[field] for field in fields} for entry in results]
+        found = truth.loadRes(entries) if entries else COCO()
+        evaluation = COCOeval(truth, found, "segm")
+        evaluation.params.imgIds = sorted(image["id"] for image in ground_truth["images"])
+        evaluation.params.catIds = [PERSON_CATEGORY]
+        evaluation.params.areaRng = list(_AREAS.values())
+        evaluation.params.areaRngLbl = list(_AREAS)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, 0, :, -1]  # IoU threshold, recall, area
+
+    def mean(values):
+        values = values[values > -1]
+        return float(np.mean(values)) if values.size else float("nan")
+
+    return {
+        "AP": mean(precision[:, :, 0]),
+        "AP50": mean(precision[0, :, 0]),
+        "AP75": mean(precision[5, :, 0]),
+        "AP-M": mean(precision[:, :, 1]),
+        "AP-L": mean(precision[:, :, 2]),
+        "AP(M+L)": mean(precision[:, :, 3]),
+    }
+
+
+def ground_truth(
+    images: Sequence[coco.Image],
+    *,
+    members: Collection[int] | None = None,
+    ignore_others: bool = False,
+) -> dict[str, Any]:
+    """COCO annotations of the COCOHUMAN persons of some images.
+
+    Args:
+        images: the images.
+        members: ids of the persons that count; None for all COCOHUMAN persons.
+        ignore_others: keep the other persons as crowds, so that finding them costs nothing;
+            otherwise they are dropped (as in the authors' file).
+
+    Raises:
+        coco.CocoError: a person has no mask.
+    """
+    annotations = []
+    for image in images:
+        for person in image.persons:
+            counts = person.has_pose and (members is None or person.id in members)
+            if person.segmentation is None:
+                raise coco.CocoError(
+                    f"annotation {person.id} of image {image.id}: has no 'segmentation' to evaluate"
+                    " against; use COCO's person_keypoints file."
+                )
+            if counts or ignore_others:
+                annotations.append(
+                    {
+                        "id": person.id,
+                        "image_id": image.id,
+                        "category_id": PERSON_CATEGORY,
+                        "iscrowd": int(not counts),
+                        "area": person.area,
+                        "bbox": person.bbox.tolist(),
+                        "segmentation": person.segmentation,
+                    }
+                )
+    return {
+        "info": {},
+        "images": [{"id": i.id, "height": i.height, "width": i.width} for i in images],
+        "annotations": annotations,
+        "categories": [{"id": PERSON_CATEGORY, "name": "person"}],
+    }
+
+
+def evaluate_results(
+    images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]], name: str, *, posed: bool
+) -> Evaluation:
+    """All rows for a list of results.
+
+    Args:
+        images: the evaluated images, with their persons.
+        results: COCO segmentation results; `person_id` names the annotation whose pose was used.
+        name: of the method, for the table.
+        posed: whether the results come from the annotated poses. Only then do the rows of the
+            pair members alone exist; otherwise rows in which persons without a pose are ignored
+            are added.
+    """
+    human = [image for image in images if image.posed]
+    rows = []
+
+    def add(label, some, entries, **options):
+        truth = ground_truth(some, **options)
+        count = sum(not a["iscrowd"] for a in truth["annotations"])
+        ids = {image["id"] for image in truth["images"]}
+        kept = [entry for entry in entries if entry["image_id"] in ids]
+        for scores in ("1.0", "own"):
+            scored = [{**e, "score": 1.0} for e in kept] if scores == "1.0" else kept
+            metrics = segmentation_metrics(truth, scored)
+            rows.append(Row(f"{label} ({count} persons)", name, scores, metrics))
+
+    add("COCOHUMAN", human, results)
+    if not posed:
+        add("COCOHUMAN, others ignored", human, results, ignore_others=True)
+    for label, iou in (("COCOHUMAN-OC", coco.OC_IOU), ("box IoU > .3 (ours)", _OC_LOOSE_IOU)):
+        pairs = {i.id: [p.id for p in coco.occluded_pairs(i, iou)] for i in human}
+        members = {person for ids in pairs.values() for person in ids}
+        some = [image for image in human if pairs[image.id]]
+        if not some:
+            continue
+        add(f"{label}, {len(some)} images, all", some, results, members=members)
+        if posed:
+            only = [entry for entry in results if entry.get("person_id") in members]
+            add(f"{label}, {len(some)} images, members", some, only, members=members)
+    return Evaluation(tuple(rows), tuple(results))
+
+
+def predict_split(
+    config: ml_collections.ConfigDict,
+    variables: Any,
+    pose_templates: Array,
+    poses: Mapping[int, Sequence[tuple[int | None, np.ndarray]]],
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Predicts the masks of all given poses on the validation split.
+
+    Args:
+        config: the experiment.
+        variables: parameters and batch statistics.
+        pose_templates: the templates.
+        poses: image id -> (annotation id or None, pose (17, 3)).
+
+    Returns:
+        The ids of the images that were read, and COCO results: image_id, category_id,
+        segmentation, score, and besides person_id and template.
+    """
+    from input_pipeline import pipeline  # TensorFlow: only where a stream is read
+    from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+    from pose2seg_jax import parallel
+
+    builder = coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "validation")
+    network = Network(config, variables, pose_templates)
+    seen, results = [], []
+    for batch in pipeline.eval_batches(builder, config, num_devices=parallel.num_local_devices()):
+        ids = np.where(batch["valid"], batch["image_id"], -1)
+        persons = [[poses.get(int(image_id), []) for image_id in row] for row in ids]
+        sizes = np.stack([batch["height"], batch["width"]], axis=-1)
+        stacks = [[[pose for _, pose in image] for image in row] for row in persons]
+        masks = network.predict(batch["image"], stacks, sizes)
+        for d, b in zip(*np.nonzero(batch["valid"]), strict=True):
+            seen.append(int(ids[d, b]))
+            for (person_id, _), mask in zip(persons[d][b], masks[d][b], strict=True):
+                results.append(to_result(seen[-1], mask, person_id))
+    return seen, results
+
+
+def to_result(image_id: int, mask: Any, person_id: int | None = None) -> dict[str, Any]:
+    """A `predictor.PersonMask` as an entry of a COCO results file."""
+    counts = mask.rle["counts"]
+    result = {
+        "image_id": image_id,
+        "category_id": PERSON_CATEGORY,
+        "segmentation": {
+            "size": [int(n) for n in mask.rle["size"]],
+            "counts": counts.decode() if isinstance(counts, bytes) else counts,
+        },
+        "score": mask.score,
+        "template": mask.template,
+    }
+    return result if person_id is None else result | {"person_id": person_id}
+
+
+def evaluate_model(
+    config: ml_collections.ConfigDict,
+    variables: Any,
+    pose_templates: Array,
+    poses_file: str | None = None,
+) -> Evaluation:
+    """Predicts and scores the validation split.
+
+    Args:
+        config: the experiment.
+        variables: parameters and batch statistics.
+        pose_templates: the templates.
+        poses_file: COCO keypoint results to use in place of the annotated poses.
+
+    Raises:
+        coco.CocoError: data is missing or does not fit together.
+    """
+    dataset = _validation(config)
+    if poses_file is None:
+        poses = {i.id: [(p.id, p.pose) for p in i.posed] for i in dataset.images}
+        name = "Pose2Seg, annotated poses"
+    else:
+        found = coco.read_keypoint_results(poses_file, config.eval.part_score_threshold)
+        _check_images(poses_file, found, dataset)
+        poses = {image_id: [(None, pose) for pose in stack] for image_id, stack in found.items()}
+        name = f"Pose2Seg, poses of {pathlib.Path(poses_file).name}"
+    seen, results = predict_split(config, variables, pose_templates, poses)
+    missing = len(dataset.human) - len(seen)
+    if missing:
+        logging.warning("%d images could not be read and are left out of the evaluation.", missing)
+    kept = set(seen)
+    images = [image for image in dataset.images if image.id in kept]
+    return evaluate_results(images, results, name, posed=poses_file is None)
+
+
+def evaluate_file(config: ml_collections.ConfigDict, results_file: str) -> Evaluation:
+    """Scores another method's COCO segmentation results under the same protocol."""
+    dataset = _validation(config)
+    results = coco.read_results(results_file, "segmentation")
+    persons = []
+    for index, entry in enumerate(results):
+        for field in ("category_id", "score"):
+            if field not in entry:
+                raise coco.CocoError(f"{results_file}: result {index} has no '{field}'.")
+        if entry["category_id"] == PERSON_CATEGORY:
+            persons.append(entry)
+    _check_images(results_file, {entry["image_id"] for entry in persons}, dataset)
+    name = pathlib.Path(results_file).name
+    return evaluate_results(dataset.images, persons, name, posed=False)
+
+
+def save_results(path: str | pathlib.Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a COCO results JSON that pycocotools loads."""
+    pathlib.Path(path).write_text(json.dumps(list(results)))
+
+
+def _validation(config: ml_collections.ConfigDict) -> coco.Dataset:
+    from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+
+    return coco.read(coco_human.annotation_file(config.dataset.coco_dir, "validation"))
+
+
+def _check_images(path: str, image_ids: Collection[int], dataset: coco.Dataset) -> None:
+    unknown = sorted(set(image_ids) - {image.id for image in dataset.images}, key=str)
+    if unknown:
+        raise coco.CocoError(
+            f"{path}: image_id {unknown[0]} ({len(unknown)} such) is not in {dataset.path}; the"
+            " file belongs to other images."
+        )
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}".removeprefix("0")

@@ -1,0 +1,62 @@
+"""Data parallelism: the only place with pmap, collectives and knowledge of hosts.
+
+State is replicated, batches have a leading device axis. `out_axes=None` takes a result from one
+device on trust; tests/parallel_test.py checks that all devices hold the same.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+AXIS = "batch"
+
+
+def train_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Runs `step(state, batch) -> (state, metrics)` on all devices; the state's buffers are reused.
+
+    The step sees its device's part of the batch and must make its results equal on every device
+    with `sum_over_devices`.
+    """
+    return jax.pmap(
+        step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
+    )
+
+
+def map_devices(function: Callable[..., Any], num_replicated: int, num_split: int) -> Callable[..., Any]:
+    """Runs a function on the local devices: the first arguments replicated, the others split."""
+    axes = (None,) * num_replicated + (0,) * num_split
+    return jax.pmap(function, in_axes=axes, devices=jax.local_devices())
+
+
+def sum_over_devices(tree: Any) -> Any:
+    """Adds up across all devices of all processes; only within `train_step`."""
+    return jax.lax.psum(tree, AXIS)
+
+
+def device_key(key: jax.Array) -> jax.Array:
+    """A key of its own for each device; only within `train_step`."""
+    return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+
+
+def num_local_devices() -> int:
+    """Devices of this process."""
+    return jax.local_device_count()
+
+
+def processes() -> tuple[int, int]:
+    """Index of this process and how many there are."""
+    return jax.process_index(), jax.process_count()
+
+
+def to_host(tree: Any) -> Any:
+    """A copy in the memory of this process, as NumPy arrays."""
+    return jax.tree.map(lambda x: jax.device_get(x) if isinstance(x, jax.Array) else x, tree)
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when every process has called it."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)

@@ -1,0 +1,244 @@
+"""Training: resumable, data-parallel, watched."""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from input_pipeline import pipeline
+from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+from pose2seg_jax import (
+    affine_align,
+    evaluate,
+    geometry,
+    losses,
+    parallel,
+    skeleton,
+    templates,
+    train_state,
+    visualize,
+)
+from pose2seg_jax.checkpoints import Checkpoints
+from pose2seg_jax.geometry import Array
+from pose2seg_jax.metrics_log import MetricsLog
+from pose2seg_jax.models import Pose2Seg
+from pose2seg_jax.train_state import TrainState
+
+_NUM_PANELS = 8
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss stopped being a number."""
+
+
+def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
+    """Trains up to `config.num_steps` and evaluates; goes on from the newest checkpoint.
+
+    Returns:
+        The metrics of the final evaluation.
+
+    Raises:
+        NonFiniteLossError: with the step and the ids of the batch. The last good checkpoint stays.
+    """
+    process_index, process_count = parallel.processes()
+    builder = coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "train")
+    model = train_state.create_model(config, parallel.AXIS)
+    optimizer = train_state.create_optimizer(config)
+    state = train_state.create_state(config, model, optimizer, jax.random.key(config.seed))
+    pose_templates = templates.load(config.align.templates)
+    checkpoints = Checkpoints(workdir, keep_latest=config.keep_latest, keep_best=config.keep_best)
+    position = 0
+    if checkpoints.latest_step() is not None:
+        state, position = checkpoints.restore(state)
+        print(f"goes on from step {int(state.step)} in {workdir}", flush=True)
+    else:
+        _save_config(config, workdir)
+    first = int(state.step)
+    log = MetricsLog(workdir, config.num_steps, config.batch_size, first)
+    run_step = parallel.train_step(make_train_step(config, model, optimizer, pose_templates))
+    draw_panels = make_panels(config, model, pose_templates)
+    batches = pipeline.train_batches(
+        builder,
+        config,
+        position=position,
+        num_devices=parallel.num_local_devices(),
+        process_index=process_index,
+        process_count=process_count,
+        num_examples=config.dataset.num_train_images,
+    )
+
+    pending: tuple[int, Any, Any] | None = None
+    results: dict[str, float] = {}
+    for step in range(first + 1, config.num_steps + 1):
+        batch = next(batches)
+        state, metrics = run_step(state, _for_device(batch))
+        position += config.batch_size
+        # The check of a step waits for its result, so it is done while the next one runs.
+        if pending is not None:
+            _check_finite(*pending)
+        pending = (step, metrics, batch)
+        last = step == config.num_steps
+        evaluates = last or (config.eval_every and step % config.eval_every == 0)
+        saves = evaluates or step % config.checkpoint_every == 0
+        if step % config.log_every == 0 or last or step == first + 1:
+            values = {name: float(value) for name, value in metrics.items()}
+            values["learning_rate"] = float(train_state.current_rate(config, step))
+            log.progress(step, values)
+        if step % config.panels_every == 0 or last:
+            log.images(step, draw_panels(state, batch))
+        if saves:
+            _check_finite(*pending)
+            if evaluates:
+                results = _evaluate(config, state, pose_templates)
+                log.scalars(step, {f"validation/{name}": value for name, value in results.items()})
+            checkpoints.save(state, position, results if evaluates else None)
+    checkpoints.close()
+    log.close()
+    if first >= config.num_steps:
+        print(f"already trained for {first} steps; raise --config.num_steps to go on.")
+    parallel.wait_for_all("trained")
+    return results
+
+
+def make_train_step(
+    config: ml_collections.ConfigDict,
+    model: Pose2Seg,
+    optimizer: optax.GradientTransformation,
+    pose_templates: Array,
+) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, dict[str, Array]]]:
+    """The step that `parallel.train_step` runs: align, predict, compare, update.
+
+    Sums and counts are added up over the devices, so the result does not depend on how persons are
+    spread over them.
+    """
+    roi_size, options = config.model.roi_size, config.align
+    jitters = options.jitter_rotation or options.jitter_scale or options.jitter_translation
+
+    def step(state: TrainState, batch: dict[str, Array]):
+        side = batch["image"].shape[1]
+        alignment = affine_align.align_poses(
+            batch["pose"], pose_templates, (side, side), roi_size, reflect=options.reflect
+        )
+        matrices = alignment.matrix
+        if jitters:
+            key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+            matrices = affine_align.jitter_matrices(
+                parallel.device_key(key),
+                matrices,
+                roi_size,
+                rotation=options.jitter_rotation,
+                scale=options.jitter_scale,
+                translation=options.jitter_translation,
+            )
+        valid = batch["valid"]
+        masks = batch["mask"].astype(jnp.float32) / 255
+        targets = affine_align.align_masks(masks, matrices, roi_size)
+        count = jnp.maximum(parallel.sum_over_devices(jnp.sum(valid)), 1)
+
+        def loss_fn(params):
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                batch["image"],
+                batch["pose"],
+                matrices,
+                batch["image_index"],
+                valid,
+                train=True,
+                mutable=["batch_stats"],
+            )
+            return losses.mask_loss(logits, targets, valid) / count, (logits, updates)
+
+        (loss, (logits, updates)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        sums = {
+            "loss": loss,
+            "roi_iou": jnp.sum(losses.mask_iou(logits, targets) * valid) / count,
+            "fallback": jnp.sum(alignment.fallback & valid) / count,
+        }
+        grads, metrics = parallel.sum_over_devices((grads, sums))
+        metrics["gradient_norm"] = optax.global_norm(grads)
+        metrics["persons"] = count
+        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, changes)
+        return TrainState(state.step + 1, params, updates["batch_stats"], opt_state), metrics
+
+    return step
+
+
+def make_panels(
+    config: ml_collections.ConfigDict, model: Pose2Seg, pose_templates: Array
+) -> Callable[[TrainState, dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """A function that draws, for some persons of a batch: image, aligned ROI, skeleton, masks."""
+    roi_size = config.model.roi_size
+
+    @jax.jit
+    def predict(variables, batch):
+        side = batch["image"].shape[1]
+        matrices = affine_align.align_poses(
+            batch["pose"], pose_templates, (side, side), roi_size, reflect=config.align.reflect
+        ).matrix
+        images = batch["image"].astype(jnp.float32)
+        logits = model.apply(
+            variables, batch["image"], batch["pose"], matrices, batch["image_index"], batch["valid"]
+        )
+        masks = batch["mask"].astype(jnp.float32) / 255
+        placed = geometry.apply(matrices, batch["pose"][..., :2])
+        placed = jnp.concatenate([placed, batch["pose"][..., 2:]], axis=-1)
+        return {
+            "roi": affine_align.align_to_roi(images, batch["image_index"], matrices, roi_size),
+            "skeleton": skeleton.skeleton_features(placed, roi_size),
+            "predicted": jax.nn.sigmoid(logits),
+            "true": affine_align.align_masks(masks, matrices, roi_size),
+        }
+
+    def draw(state: TrainState, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        first = {name: values[0] for name, values in _for_device(batch).items()}
+        parts = parallel.to_host(predict(state.variables, first))
+        shown = np.flatnonzero(first["valid"])[:_NUM_PANELS]
+        images = first["image"][first["image_index"]]
+        return {
+            f"persons/{slot}": visualize.training_panel(
+                images[slot], **{name: values[slot] for name, values in parts.items()}
+            )
+            for slot in shown
+        }
+
+    return draw
+
+
+def _for_device(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: values for name, values in batch.items() if not name.endswith("_id")}
+
+
+def _check_finite(step: int, metrics: dict[str, Array], batch: dict[str, np.ndarray]) -> None:
+    loss = float(metrics["loss"])
+    if not (np.isfinite(loss) and np.isfinite(float(metrics["gradient_norm"]))):
+        persons = batch["person_id"][batch["person_id"] > 0]
+        raise NonFiniteLossError(
+            f"step {step}: the loss is {loss} and the gradient's norm"
+            f" {float(metrics['gradient_norm'])}. Images {batch['image_id'].ravel().tolist()},"
+            f" persons {persons.tolist()}. Lower optimizer.learning_rate, or look at these images;"
+            " the same command goes on from the last checkpoint."
+        )
+
+
+def _evaluate(
+    config: ml_collections.ConfigDict, state: TrainState, pose_templates: Array
+) -> dict[str, float]:
+    if parallel.processes()[0] != 0:
+        return {}
+    evaluation = evaluate.evaluate_model(config, state.variables, pose_templates)
+    print(evaluation.table(), flush=True)
+    return evaluation.summary()
+
+
+def _save_config(config: ml_collections.ConfigDict, workdir: str) -> None:
+    if parallel.processes()[0] == 0:
+        path = pathlib.Path(workdir)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "config.json").write_text(json.dumps(json.loads(config.to_json()), indent=1) + "\n")
