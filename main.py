@@ -1,4 +1,4 @@
-"""pose2seg_jax: train, evaluate and predict.
+"""pose2seg_jax: train, evaluate, predict, make templates.
 
     python main.py --config=configs/coco_human.py --workdir=RUN [--mode=train|eval|predict|templates]
 
@@ -12,6 +12,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from pose2seg_jax.errors import UserError
+
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", "configs/coco_human.py", "The experiment.")
 flags.DEFINE_string("workdir", None, "Directory of the run: checkpoints, TensorBoard, results.")
@@ -24,51 +26,48 @@ flags.DEFINE_string("split", None, "templates: only images with this 'split' fie
 flags.DEFINE_string("output", None, "predict: directory; templates: JSON file; eval: results JSON.")
 
 
-def _require(*names: str) -> None:
-    for name in names:
-        if not FLAGS[name].value:
-            raise app.UsageError(f"--mode={FLAGS.mode} needs --{name}.")
-
-
 def main(argv: list[str]) -> None:
-    """Dispatches on --mode."""
+    """Dispatches on --mode. Each mode imports only what it needs."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument '{argv[1]}'.")
-    config = FLAGS.config
     absl_logging.set_verbosity(absl_logging.WARNING)
-    # Each mode imports what it needs: prediction and templates do without TensorFlow.
-    if FLAGS.mode == "templates":
-        from pose2seg_jax import commands
-
-        _require("annotations", "output")
-        commands.templates(config, FLAGS.annotations, FLAGS.split, FLAGS.output)
-    elif FLAGS.mode == "predict":
-        from pose2seg_jax import commands
-
-        _require("workdir", "image", "poses", "output")
-        commands.predict(config, FLAGS.workdir, FLAGS.image, FLAGS.poses, FLAGS.output)
-    elif FLAGS.mode == "eval":
-        from pose2seg_jax import commands
-
-        if not FLAGS.results:
-            _require("workdir")
-        commands.evaluate(config, FLAGS.workdir, FLAGS.poses, FLAGS.results, FLAGS.output)
-    else:
-        from pose2seg_jax.train import train
-
-        _require("workdir")
-        train(config, FLAGS.workdir)
-
-
-def _run() -> None:
-    logging.basicConfig(level=logging.WARNING)
+    config = FLAGS.config
     try:
-        app.run(main)
-    except (ValueError, AttributeError, KeyError) as error:
-        if "-v" in sys.argv:
-            raise
+        if FLAGS.mode == "train":
+            from pose2seg_jax.train import train
+
+            train(config, _flag("workdir"))
+            return
+        from pose2seg_jax import commands
+
+        if FLAGS.mode == "templates":
+            commands.templates(config, _flag("annotations"), FLAGS.split, _flag("output"))
+        elif FLAGS.mode == "predict":
+            names = ("workdir", "image", "poses", "output")
+            commands.predict(config, *map(_flag, names))
+        else:
+            workdir = FLAGS.workdir if FLAGS.results else _flag("workdir")
+            commands.evaluate(config, workdir, FLAGS.poses, FLAGS.results, FLAGS.output)
+    except UserError as error:
         sys.exit(f"error: {error}")
 
 
+def _flag(name: str) -> str:
+    if not FLAGS[name].value:
+        raise app.UsageError(f"--mode={FLAGS.mode} needs --{name}.")
+    return FLAGS[name].value
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(argv)
+    except AttributeError as error:
+        # ml_collections' own words, with the nearest field, in place of its stack trace.
+        if not error.args or not isinstance(error.args[0], KeyError):
+            raise
+        sys.exit(f"error: the config has no field {error.args[0].args[0]}")
+
+
 if __name__ == "__main__":
-    _run()
+    logging.basicConfig(level=logging.WARNING)
+    app.run(main, flags_parser=_parse_flags)

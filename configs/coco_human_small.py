@@ -1,6 +1,6 @@
 """A small network at 256 px that two CPU cores can train: 0.49 M parameters.
 
-    python main.py --config=configs/coco_human_small.py --workdir=RUN --config.dataset.coco_dir=COCO
+python main.py --config=configs/coco_human_small.py --workdir=RUN --config.dataset.coco_dir=COCO
 """
 
 import ml_collections

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from pose2seg_jax.errors import UserError
+
 PART_NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
     "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
@@ -37,7 +39,7 @@ _FULL_FILES = {
 OC_IOU = 0.5  # a pair of persons whose boxes overlap by more is COCOHUMAN-OC (paper, section 4.1)
 
 
-class CocoError(ValueError):
+class CocoError(UserError):
     """A COCO file that cannot be used; the message names the file, the id and what to do."""
 
 
@@ -122,7 +124,9 @@ def read(path: str | pathlib.Path) -> Dataset:
     content = _load(path)
     categories = {c.get("id"): c.get("name") for c in content.get("categories", [])}
     if categories and "person" not in categories.values():
-        raise CocoError(f"{path}: has no category 'person', but {sorted(map(str, categories.values()))}.")
+        raise CocoError(
+            f"{path}: has no category 'person', but {sorted(map(str, categories.values()))}."
+        )
 
     image_entries: dict[int, dict[str, Any]] = {}
     for entry in content["images"]:
@@ -224,7 +228,9 @@ def parse_keypoints(values: Any, where: str) -> np.ndarray:
     return pose
 
 
-def read_keypoint_results(path: str | pathlib.Path, score_threshold: float) -> dict[int, np.ndarray]:
+def read_keypoint_results(
+    path: str | pathlib.Path, score_threshold: float
+) -> dict[int, np.ndarray]:
     """Reads a COCO keypoint-results file.
 
     Args:
@@ -241,7 +247,9 @@ def read_keypoint_results(path: str | pathlib.Path, score_threshold: float) -> d
     path = pathlib.Path(path)
     poses: dict[int, list[np.ndarray]] = collections.defaultdict(list)
     for index, entry in enumerate(read_results(path, "keypoints")):
-        poses[entry["image_id"]].append(parse_keypoints(entry["keypoints"], f"{path}: result {index}"))
+        poses[entry["image_id"]].append(
+            parse_keypoints(entry["keypoints"], f"{path}: result {index}")
+        )
     stacked = {image_id: np.stack(rows) for image_id, rows in poses.items()}
     values = np.unique(np.concatenate([rows[..., 2].ravel() for rows in stacked.values()] or [[0]]))
     if not np.all(np.isin(values, (0, 1, 2))):

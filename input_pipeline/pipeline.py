@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from input_pipeline import coco, transforms
+from pose2seg_jax.errors import UserError
 
 # No accelerator belongs to TensorFlow here; it would take the memory that JAX needs.
 tf.config.set_visible_devices([], "GPU")
@@ -50,7 +51,10 @@ def train_batches(
         B = batch_size and N = persons_per_batch over all devices of all processes.
     """
     devices = num_devices * process_count
-    images, persons = _share(config, "batch_size", devices), _share(config, "persons_per_batch", devices)
+    images, persons = (
+        _share(config, "batch_size", devices),
+        _share(config, "persons_per_batch", devices),
+    )
     total = builder.info.splits["train"].num_examples
     size = min(num_examples or total, total)
     if size == 0:
@@ -60,7 +64,9 @@ def train_batches(
     features = builder.info.features
 
     def load(index, record):
-        example = features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
+        example = features.deserialize_example(
+            record, decoders={"image": tfds.decode.SkipDecoding()}
+        )
         seed = tf.stack([tf.cast(config.seed, tf.int64), index])
         return augment(example, seed, config) | {"index": index}
 
@@ -101,7 +107,8 @@ def eval_batches(
     size = images * num_devices
     padding = -builder.info.splits["validation"].num_examples % size
     blank = {
-        key: tf.zeros([padding, *spec.shape], spec.dtype) for key, spec in dataset.element_spec.items()
+        key: tf.zeros([padding, *spec.shape], spec.dtype)
+        for key, spec in dataset.element_spec.items()
     }
     dataset = dataset.concatenate(tf.data.Dataset.from_tensor_slices(blank))
     dataset = dataset.batch(images, drop_remainder=True).batch(num_devices, drop_remainder=True)
@@ -155,7 +162,9 @@ def augment(
 def _pack(batch: dict[str, Any], slots: int, seed: int) -> dict[str, tf.Tensor]:
     """The persons of a ragged batch in a fixed number of slots; more than fit are drawn at random."""
     total = tf.size(batch["person_id"].values)
-    draws = tf.random.stateless_uniform([total], tf.stack([tf.cast(seed, tf.int64), batch["index"][0]]))
+    draws = tf.random.stateless_uniform(
+        [total], tf.stack([tf.cast(seed, tf.int64), batch["index"][0]])
+    )
     picked = tf.sort(tf.argsort(draws)[:slots])
     count = tf.size(picked)
 
@@ -205,7 +214,7 @@ def _decode(encoded: tf.Tensor) -> tf.Tensor:
 
 def _share(config: ml_collections.ConfigDict, field: str, devices: int) -> int:
     if config[field] % devices or config[field] < devices:
-        raise ValueError(
+        raise UserError(
             f"config field {field} is {config[field]}, which cannot be shared equally by {devices}"
             f" devices; set it to a multiple of {devices}."
         )

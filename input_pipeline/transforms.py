@@ -67,7 +67,9 @@ def random_matrix(
 
 
 def _about(linear: tf.Tensor, source: tf.Tensor, destination: tf.Tensor) -> tf.Tensor:
-    offset = tf.cast(destination, tf.float32) - tf.linalg.matvec(linear, tf.cast(source, tf.float32))
+    offset = tf.cast(destination, tf.float32) - tf.linalg.matvec(
+        linear, tf.cast(source, tf.float32)
+    )
     return tf.concat([linear, offset[:, None]], axis=1)
 
 
@@ -105,7 +107,9 @@ def warp(image: tf.Tensor, matrix: tf.Tensor, side: int) -> tf.Tensor:
     return tf.ensure_shape(warped, [side, side, image.shape[-1]])
 
 
-def _scale(image: tf.Tensor, shape: tf.Tensor, scale: tf.Tensor, translation: tf.Tensor) -> tf.Tensor:
+def _scale(
+    image: tf.Tensor, shape: tf.Tensor, scale: tf.Tensor, translation: tf.Tensor
+) -> tf.Tensor:
     return tf.raw_ops.ScaleAndTranslate(
         images=image[None],
         size=shape,

@@ -26,9 +26,14 @@ _FIRST, _SECOND, _SHARE = zip(
     (11, 13, 0.245), (12, 14, 0.245), (13, 15, 0.246), (14, 16, 0.246), strict=True,
 )  # fmt: skip
 
-# How far a person reaches beyond the box of the labelled parts, as a share of the height, and by
-# how much the fallback window must magnify more than a fit to replace it (docs/alignment.md).
-_REACH = 0.3
+# How far a person may reach beyond the box of the labelled parts, as a share of the height: what a
+# fit must cover, and what a fallback window shows. A person of few labelled parts, often a face
+# alone, may reach farther (docs/alignment.md has the measurements).
+_FIT_REACH = 0.15
+_WINDOW_REACH = 0.3
+_SPARSE_REACH = 0.5
+_SPARSE_PARTS = 5
+# A fit is replaced by a fallback window that magnifies by more than this times as much.
 _BAD_FIT = 2.0
 
 
@@ -65,21 +70,21 @@ def align_poses(
     """Chooses one similarity per person, from pose coordinates to the ROI.
 
     Every template, plain and mirrored, is fitted to the parts that it has in common with the pose.
-    A candidate is out if
+    First cover: where the ROI would cut off the person - the box of the labelled parts, widened by
+    .15 of the estimated height of the person (.5 with five labelled parts or fewer) and clipped to
+    the image - the fit is shrunk and shifted until it does not. Then magnify. A candidate is out if
 
     1. fewer than two common parts, or all of them at one point, leave rotation and scale open;
     2. it lacks a part that the pose has ("must cover", authors' code);
     3. it shows the person smaller than the letterbox of the whole image does ("must magnify",
        authors' code);
-    4. it maps a labelled part outside the ROI;
-    5. the fallback window shows the person more than twice as large: a template that does not
+    4. the fallback window shows the person more than twice as large: a template that does not
        look like the pose fits best when it is shrunk.
 
     Of the rest the smallest residual wins, the earlier template, unmirrored, on a tie (collinear
     parts fit plain and mirrored alike). If none is left, the person falls back to an upright
-    window: the box of the labelled parts, widened on all sides by .3 of the person's estimated
-    height, clipped to the image. Without two parts to estimate the height from, and whenever the
-    window would be larger, it is the letterbox of the whole image.
+    window: the box of the labelled parts, widened by .3 (.5) of the height, clipped to the image.
+    Without two parts to estimate the height from, it is the letterbox of the whole image.
 
     Args:
         poses: (x, y, v), v = 0 for a missing part, in the coordinates of an image. The parts are
@@ -97,13 +102,13 @@ def align_poses(
     templates = jnp.asarray(templates, poses.dtype)
     size = jnp.broadcast_to(jnp.asarray(size, poses.dtype), (poses.shape[0], 2))
     labelled = poses[..., 2] > 0
-    window = _fallback_window(poses, labelled, size, roi_size)
+    height = _person_height(poses, labelled)
+    window = _fallback_window(*_person_box(poses, labelled, size, height, _WINDOW_REACH), roi_size)
     smallest = geometry.scale_of(geometry.letterbox(size, roi_size))
 
     points = poses[:, None, :, :2]
     has_part = templates[:, :, 2] > 0
-    common = labelled[:, None] & has_part
-    weights = common.astype(poses.dtype)
+    weights = (labelled[:, None] & has_part).astype(poses.dtype)
     missing = jnp.any(labelled[:, None] & ~has_part, axis=-1)
     mirrors = (False, True) if reflect else (False,)
     fits = [
@@ -113,20 +118,22 @@ def align_poses(
         for mirror in mirrors
     ]
     # Candidates in the order template 0 plain, template 0 mirrored, template 1 plain, ...
-    matrices = jnp.stack([matrix for matrix, _ in fits], axis=2)
     residuals = jnp.stack([residual for _, residual in fits], axis=2)
+    matrices = _cover(
+        jnp.stack([matrix for matrix, _ in fits], axis=2),
+        *_person_box(poses, labelled, size, height, _FIT_REACH),
+        roi_size,
+    )
 
-    center = jnp.sum(points * weights[..., None], -2) / jnp.maximum(jnp.sum(weights, -1), 1)[..., None]
+    total = jnp.maximum(jnp.sum(weights, axis=-1), 1)
+    center = jnp.sum(points * weights[..., None], axis=-2) / total[..., None]
     distance = jnp.max(jnp.abs(points - center[..., None, :]) * weights[..., None], axis=(-2, -1))
     coincident = distance * smallest[:, None] < 1e-3  # all within a thousandth of a ROI cell
-    placed = geometry.apply(matrices, points[:, :, None])
-    inside = jnp.all((placed >= 0) & (placed <= roi_size), axis=-1) | ~labelled[:, None, None]
     scales = geometry.scale_of(matrices)
     usable = (
         ~(coincident | missing)[..., None]
         & (scales >= smallest[:, None, None])
         & (_BAD_FIT * scales >= geometry.scale_of(window)[:, None, None])
-        & jnp.all(inside, axis=-1)
     )
 
     ranked = jnp.where(usable, residuals, jnp.inf).reshape(poses.shape[0], -1)
@@ -142,26 +149,61 @@ def align_poses(
     )
 
 
-def _fallback_window(
-    poses: Float[Array, "N P 3"], labelled: Bool[Array, "N P"], size: Float[Array, "N 2"], roi_size: int
-) -> Float[Array, "N 2 3"]:
-    points = poses[..., :2]
+def _person_height(
+    poses: Float[Array, "N P 3"], labelled: Bool[Array, "N P"]
+) -> Float[Array, " N"]:
+    """Height of the standing person in image pixels; 0 if no two parts tell it."""
     first, second = jnp.asarray(_FIRST), jnp.asarray(_SECOND)
-    square = jnp.sum((points[:, first] - points[:, second]) ** 2, axis=-1)
+    square = jnp.sum((poses[:, first, :2] - poses[:, second, :2]) ** 2, axis=-1)
     known = labelled[:, first] & labelled[:, second]
     ratio = jnp.where(known, square, 0) / jnp.asarray(_SHARE, poses.dtype) ** 2
-    # The window is a choice, not a fit: no gradient flows through it.
-    height = jnp.sqrt(jax.lax.stop_gradient(jnp.max(ratio, axis=-1)))[:, None]
-    whole = height == 0
+    # A choice, not a fit: no gradient flows through it.
+    return jnp.sqrt(jax.lax.stop_gradient(jnp.max(ratio, axis=-1)))
+
+
+def _person_box(
+    poses: Float[Array, "N P 3"],
+    labelled: Bool[Array, "N P"],
+    size: Float[Array, "N 2"],
+    height: Float[Array, " N"],
+    reach: float,
+) -> tuple[Float[Array, "N 2"], Float[Array, "N 2"]]:
+    """Low and high corner of where the person may be; the whole image if its height is unknown."""
+    sparse = jnp.sum(labelled, axis=-1) <= _SPARSE_PARTS
+    margin = (jnp.where(sparse, _SPARSE_REACH, reach) * height)[:, None]
     extent = size[:, ::-1]
-    low = jnp.min(jnp.where(labelled[..., None], points, jnp.inf), axis=1) - _REACH * height
-    high = jnp.max(jnp.where(labelled[..., None], points, -jnp.inf), axis=1) + _REACH * height
-    low = jnp.where(whole, 0, jnp.clip(low, 0, extent - 1))
-    high = jnp.where(whole, extent, jnp.clip(high, low + 1, extent))
-    low, high = jax.lax.stop_gradient((low, high))
+    low = jnp.min(jnp.where(labelled[..., None], poses[..., :2], jnp.inf), axis=1) - margin
+    high = jnp.max(jnp.where(labelled[..., None], poses[..., :2], -jnp.inf), axis=1) + margin
+    unknown = height[:, None] == 0
+    low = jnp.where(unknown, 0, jnp.clip(low, 0, extent - 1))
+    high = jnp.where(unknown, extent, jnp.clip(high, low + 1, extent))
+    return jax.lax.stop_gradient((low, high))
+
+
+def _fallback_window(
+    low: Float[Array, "N 2"], high: Float[Array, "N 2"], roi_size: int
+) -> Float[Array, "N 2 3"]:
+    """The box letterboxed into the ROI."""
     matrix = geometry.letterbox((high - low)[:, ::-1], roi_size)
-    scale = matrix[:, :1, 0]
-    return matrix.at[:, :, 2].add(-scale * low)
+    return matrix.at[:, :, 2].add(-matrix[:, :1, 0] * low)
+
+
+def _cover(
+    matrices: Float[Array, "N K M 2 3"],
+    low: Float[Array, "N 2"],
+    high: Float[Array, "N 2"],
+    roi_size: int,
+) -> Float[Array, "N K M 2 3"]:
+    """Shrinks and shifts matrices as little as it takes to map the box into the ROI."""
+    corners = jnp.stack([low, high, jnp.stack([low[:, 0], high[:, 1]], -1),
+                         jnp.stack([high[:, 0], low[:, 1]], -1)], axis=1)  # fmt: skip
+    placed = jax.lax.stop_gradient(geometry.apply(matrices, corners[:, None, None]))
+    first, last = jnp.min(placed, axis=-2), jnp.max(placed, axis=-2)
+    side = jnp.max(last - first, axis=-1)
+    # A zero side belongs to a degenerate fit, which is not used.
+    factor = jnp.minimum(1, roi_size / jnp.where(side > 0, side, roi_size))[..., None]
+    shift = jnp.maximum(0, -first * factor) - jnp.maximum(0, last * factor - roi_size)
+    return (matrices * factor[..., None]).at[..., 2].add(shift)
 
 
 def jitter_matrices(
@@ -189,9 +231,7 @@ def jitter_matrices(
     cos, sin = factor * jnp.cos(draws[:, 0]), factor * jnp.sin(draws[:, 0])
     linear = jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)
     center = jnp.full((matrices.shape[0], 1, 2), roi_size / 2)
-    turned = geometry.apply(
-        jnp.concatenate([linear, jnp.zeros_like(linear[..., :1])], -1), center
-    )
+    turned = geometry.apply(jnp.concatenate([linear, jnp.zeros_like(linear[..., :1])], -1), center)
     offset = center - turned + roi_size * draws[:, None, 2:]
     return geometry.compose(jnp.concatenate([linear, jnp.swapaxes(offset, -1, -2)], -1), matrices)
 
@@ -256,7 +296,9 @@ def align_masks(
         roi_size: side R of the ROI.
         samples: samples per cell and axis whose mean stands for the area.
     """
-    fine = geometry.compose(jnp.asarray([[samples, 0, 0], [0, samples, 0]], matrices.dtype), matrices)
+    fine = geometry.compose(
+        jnp.asarray([[samples, 0, 0], [0, samples, 0]], matrices.dtype), matrices
+    )
     index = jnp.arange(masks.shape[0])
     rois = align_to_roi(masks[..., None], index, fine, samples * roi_size)
     return rois.reshape(-1, roi_size, samples, roi_size, samples).mean(axis=(2, 4))

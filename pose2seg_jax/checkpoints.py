@@ -13,26 +13,41 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from pose2seg_jax import parallel
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.train_state import TrainState
 
 BEST_METRIC = "AP"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """There is no checkpoint, or it does not fit the config."""
 
 
 class Checkpoints:
     """The checkpoints of one work directory."""
 
-    def __init__(self, workdir: str | pathlib.Path, *, keep_latest: int = 1, keep_best: int = 0):
+    def __init__(
+        self,
+        workdir: str | pathlib.Path,
+        *,
+        keep_latest: int = 1,
+        keep_best: int = 0,
+        read_only: bool = False,
+    ):
         """Opens (or creates) the checkpoints below `workdir`.
 
         Args:
             workdir: the run's directory.
             keep_latest: how many of the newest are kept.
             keep_best: how many of those with the highest AP are kept besides.
+            read_only: never write.
+
+        Raises:
+            CheckpointError: `read_only`, and there is no such directory.
         """
+        self._directory = pathlib.Path(workdir).resolve() / "checkpoints"
+        if read_only and not self._directory.is_dir():
+            raise CheckpointError(self._nothing_there())
         policies: list[Any] = [checkpoint_managers.LatestN(keep_latest)]
         if keep_best:
             best = checkpoint_managers.BestN(
@@ -41,19 +56,27 @@ class Checkpoints:
                 keep_checkpoints_without_metrics=False,
             )
             policies.append(best)
-        self._directory = pathlib.Path(workdir).resolve() / "checkpoints"
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies)
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+                read_only=read_only,
             ),
+        )
+
+    def _nothing_there(self) -> str:
+        return (
+            f"{self._directory}: holds no checkpoint; train first (main.py --mode=train), or name"
+            " the --workdir of a run."
         )
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint, if there is one."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, position: int, metrics: dict[str, float] | None = None) -> None:
+    def save(
+        self, state: TrainState, position: int, metrics: dict[str, float] | None = None
+    ) -> None:
         """Saves in the background.
 
         Args:
@@ -82,10 +105,7 @@ class Checkpoints:
         """
         step = self.latest_step()
         if step is None:
-            raise CheckpointError(
-                f"{self._directory}: holds no checkpoint; train first (main.py --mode=train), or"
-                " name the --workdir of a run."
-            )
+            raise CheckpointError(self._nothing_there())
         saved = self._manager.item_metadata(step)["state"]
         _check_shapes(saved, like, f"{self._directory / str(step)}")
         restored = self._manager.restore(

@@ -90,7 +90,9 @@ def compose(
     outer: Float[Array, "*batch 2 3"], inner: Float[Array, "*batch 2 3"]
 ) -> Float[Array, "*batch 2 3"]:
     """The matrix that applies `inner` first and `outer` second."""
-    columns = _transform(outer[..., :2], jnp.swapaxes(inner, -1, -2))  # the images of inner's columns
+    columns = _transform(
+        outer[..., :2], jnp.swapaxes(inner, -1, -2)
+    )  # the images of inner's columns
     offset = jnp.zeros_like(outer).at[..., 2].set(outer[..., 2])
     return jnp.swapaxes(columns, -1, -2) + offset
 

@@ -22,9 +22,7 @@ def mask_loss(
     return jnp.sum(jnp.mean(entropy, axis=(1, 2)) * valid)
 
 
-def mask_iou(
-    logits: Float[Array, "N R R"], targets: Float[Array, "N R R"]
-) -> Float[Array, " N"]:
+def mask_iou(logits: Float[Array, "N R R"], targets: Float[Array, "N R R"]) -> Float[Array, " N"]:
     """IoU of each predicted and true mask in the ROI, both cut at one half; 1 where both are empty."""
     predicted, true = logits > 0, targets > 0.5
     union = jnp.sum(predicted | true, axis=(1, 2))

@@ -12,7 +12,9 @@ import jax
 AXIS = "batch"
 
 
-def train_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any], tuple[Any, Any]]:
+def train_step(
+    step: Callable[[Any, Any], tuple[Any, Any]],
+) -> Callable[[Any, Any], tuple[Any, Any]]:
     """Runs `step(state, batch) -> (state, metrics)` on all devices; the state's buffers are reused.
 
     The step sees its device's part of the batch and must make its results equal on every device
@@ -23,7 +25,9 @@ def train_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, An
     )
 
 
-def map_devices(function: Callable[..., Any], num_replicated: int, num_split: int) -> Callable[..., Any]:
+def map_devices(
+    function: Callable[..., Any], num_replicated: int, num_split: int
+) -> Callable[..., Any]:
     """Runs a function on the local devices: the first arguments replicated, the others split."""
     axes = (None,) * num_replicated + (0,) * num_split
     return jax.pmap(function, in_axes=axes, devices=jax.local_devices())

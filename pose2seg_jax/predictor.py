@@ -110,7 +110,10 @@ class Network:
     """A trained network on all local devices."""
 
     def __init__(
-        self, config: ml_collections.ConfigDict, variables: Any, pose_templates: Float[Array, "K P 3"]
+        self,
+        config: ml_collections.ConfigDict,
+        variables: Any,
+        pose_templates: Float[Array, "K P 3"],
     ):
         """Compiles lazily: nothing runs here.
 
@@ -170,7 +173,8 @@ class Network:
         """
         results: list[list[list[PersonMask]]] = [[[] for _ in row] for row in poses]
         queues = [
-            [(b, pose) for b, stack in enumerate(row) for pose in np.asarray(stack)] for row in poses
+            [(b, pose) for b, stack in enumerate(row) for pose in np.asarray(stack)]
+            for row in poses
         ]
         rounds = -(-max(map(len, queues), default=0) // self._slots)
         if not rounds:
@@ -206,7 +210,9 @@ class Network:
 
     def _to_images(self, predicted, image_index, valid, sizes):
         person_sizes = np.take_along_axis(sizes, image_index[..., None], axis=1)
-        height, width = (int(-(-n // _SIZE_STEP) * _SIZE_STEP) for n in person_sizes[valid].max(axis=0))
+        height, width = (
+            int(-(-n // _SIZE_STEP) * _SIZE_STEP) for n in person_sizes[valid].max(axis=0)
+        )
         probabilities, matrices = predicted.probabilities, predicted.alignment.matrix
         flat = self._paste(
             probabilities.reshape(-1, *probabilities.shape[2:]),
@@ -218,4 +224,6 @@ class Network:
 
 
 def _paste(probabilities, matrices, height, width):
-    return (affine_align.reverse_align(probabilities, matrices, height, width) > 0.5).astype(jnp.uint8)
+    return (affine_align.reverse_align(probabilities, matrices, height, width) > 0.5).astype(
+        jnp.uint8
+    )

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from pose2seg_jax.errors import UserError
+
 MIN_PARTS = 8  # a pose with fewer labelled parts says too little (authors' code)
 MIN_VISIBILITY = 0.4  # a part whose mean v is below is missing from a template (authors' code)
 FLIPPED_PARTS = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)  # left <-> right
 _FORMAT = "pose2seg_jax templates 1"
 
 
-class TemplateError(ValueError):
+class TemplateError(UserError):
     """A template file that cannot be used, or poses that no template can be made from."""
 
 
@@ -37,7 +39,10 @@ def normalize_poses(
 
 
 def make_templates(
-    poses: Float[np.ndarray, "N P 3"], boxes: Float[np.ndarray, "N 4"], num_templates: int, seed: int = 0
+    poses: Float[np.ndarray, "N P 3"],
+    boxes: Float[np.ndarray, "N 4"],
+    num_templates: int,
+    seed: int = 0,
 ) -> tuple[Float[np.ndarray, "K P 3"], Float[np.ndarray, " K"]]:
     """Clusters poses into templates with scikit-learn's k-means.
 
@@ -72,7 +77,9 @@ def make_templates(
     return templates, shares[order]
 
 
-def _cluster(poses: Float[np.ndarray, "N P 3"], num_templates: int, seed: int) -> Int[np.ndarray, " N"]:
+def _cluster(
+    poses: Float[np.ndarray, "N P 3"], num_templates: int, seed: int
+) -> Int[np.ndarray, " N"]:
     from sklearn.cluster import KMeans  # only this needs scikit-learn, and it is slow to import
 
     kmeans = KMeans(num_templates, n_init=10, random_state=seed)
@@ -154,7 +161,9 @@ def load(path: str | pathlib.Path | None = None) -> Float[np.ndarray, "K P 3"]:
                 f" found an array of shape {row.shape}."
             )
         if np.any(row[:, 2] < 0) or np.any(row[:, 2] > 2) or np.any(np.abs(row[:, :2] - 0.5) > 1):
-            raise TemplateError(f"{where}: v must be in [0, 2], x and y within 1 of the centre 0.5.")
+            raise TemplateError(
+                f"{where}: v must be in [0, 2], x and y within 1 of the centre 0.5."
+            )
         if np.sum(row[:, 2] > 0) < 2:
             raise TemplateError(f"{where}: has fewer than two parts with v > 0.")
         rows.append(row)

@@ -25,6 +25,7 @@ from pose2seg_jax import (
     visualize,
 )
 from pose2seg_jax.checkpoints import Checkpoints
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.metrics_log import MetricsLog
 from pose2seg_jax.models import Pose2Seg
@@ -33,7 +34,7 @@ from pose2seg_jax.train_state import TrainState
 _NUM_PANELS = 8
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(UserError):
     """The loss stopped being a number."""
 
 

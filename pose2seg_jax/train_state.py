@@ -6,9 +6,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 from jaxtyping import Float, Int, PRNGKeyArray
 
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.models import Pose2Seg
 
@@ -50,11 +52,20 @@ def create_state(
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
 
 
+def abstract_state(config: ml_collections.ConfigDict) -> TrainState:
+    """Zeros in the shape of a config's state, to restore a checkpoint into."""
+    model, optimizer = create_model(config), create_optimizer(config)
+    shapes = jax.eval_shape(
+        lambda: create_state(config, model, optimizer, jax.random.key(config.seed))
+    )
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+
+
 def create_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
     """Linear warm-up from a third of the rate, then steps of x 0.1 (authors' code) or a cosine to 0.
 
     Raises:
-        ValueError: an unknown schedule.
+        UserError: an unknown schedule.
     """
     options = config.optimizer
     rate, warmup = options.learning_rate, options.warmup_steps
@@ -65,7 +76,7 @@ def create_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
     elif options.schedule == "cosine":
         after = optax.cosine_decay_schedule(rate, max(config.num_steps - warmup, 1))
     else:
-        raise ValueError(
+        raise UserError(
             f"config field optimizer.schedule is '{options.schedule}'; it must be 'step' or 'cosine'."
         )
     return optax.join_schedules([optax.linear_schedule(rate / 3, rate, warmup), after], [warmup])

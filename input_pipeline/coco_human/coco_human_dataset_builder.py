@@ -31,12 +31,19 @@ _DOWNLOADS = {
 }
 
 
-def annotation_file(coco_dir: str | pathlib.Path, split: str) -> pathlib.Path:
+def annotation_file(coco_dir: str | pathlib.Path | None, split: str) -> pathlib.Path:
     """The annotation file of a split ("train" or "validation").
 
     Raises:
         CocoError: it or the image directory is missing; the message says where to get them.
     """
+    if not coco_dir:
+        raise coco.CocoError(
+            "no COCO directory is named: set --config.dataset.coco_dir=DIR. DIR holds"
+            " annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/, from "
+            + ", ".join(_DOWNLOADS.values())
+            + "."
+        )
     root = pathlib.Path(coco_dir)
     folder = SPLITS[split]
     path = root / "annotations" / f"person_keypoints_{folder}.json"
@@ -157,7 +164,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         skipped = []
         for image in images:
             if any(person.segmentation is None for person in image.posed):
-                raise coco.CocoError(f"{path}: image {image.id} has persons without 'segmentation'.")
+                raise coco.CocoError(
+                    f"{path}: image {image.id} has persons without 'segmentation'."
+                )
             try:
                 encoded = read_image_file(
                     self._coco_dir / SPLITS[split] / image.file_name, image.height, image.width
@@ -165,13 +174,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             except coco.CocoError as error:
                 skipped.append(str(error))
                 continue
-            yield image.id, {
-                "image": io.BytesIO(encoded),
-                "image_id": image.id,
-                "height": image.height,
-                "width": image.width,
-                "persons": [_person(person) for person in image.posed],
-            }
+            yield (
+                image.id,
+                {
+                    "image": io.BytesIO(encoded),
+                    "image_id": image.id,
+                    "height": image.height,
+                    "width": image.width,
+                    "persons": [_person(person) for person in image.posed],
+                },
+            )
         for line in skipped:
             logging.warning("skipped image: %s", line)
         if skipped:
@@ -201,7 +213,7 @@ def run_lengths(mask: np.ndarray) -> np.ndarray:
     return np.diff(edges).astype(np.int32)
 
 
-def prepare(coco_dir: str, data_dir: str | None, split: str) -> Builder:
+def prepare(coco_dir: str | None, data_dir: str | None, split: str) -> Builder:
     """The builder of a directory, its data prepared (once).
 
     Args:

@@ -1,0 +1,1 @@
+"""Scripts that measure; each can be run alone."""

@@ -1,0 +1,155 @@
+"""What the modes of main.py other than training do: read files, call the library, write files."""
+
+import logging
+import pathlib
+from collections.abc import Iterator
+
+import ml_collections
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from pycocotools import mask as mask_utils
+
+from input_pipeline import coco
+from pose2seg_jax import evaluate as evaluation
+from pose2seg_jax import parallel, train_state, visualize
+from pose2seg_jax import templates as pose_templates
+from pose2seg_jax.checkpoints import Checkpoints
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.pose_formats import ImagePoses, read_poses
+from pose2seg_jax.predictor import Network, letterbox_image
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def templates(
+    config: ml_collections.ConfigDict, annotations: str, split: str | None, output: str
+) -> None:
+    """Makes pose templates from COCO annotations and writes them as JSON."""
+    dataset = coco.read(annotations)
+    persons = dataset.persons(split=split)
+    if not persons:
+        of_split = f" of split '{split}'" if split else ""
+        raise coco.CocoError(f"{annotations}: holds no person with a pose{of_split}.")
+    made, shares = pose_templates.make_templates(
+        np.stack([person.pose for person in persons]).astype(np.float64),
+        np.stack([person.bbox for person in persons]),
+        config.align.num_templates,
+        config.seed,
+    )
+    made_by = {
+        "command": f"python main.py --mode=templates --annotations={pathlib.Path(annotations).name}"
+        + (f" --split={split}" if split else "")
+        + f" --config.align.num_templates={config.align.num_templates} --output={pathlib.Path(output).name}",
+        "persons": len(persons),
+        "seed": config.seed,
+    }
+    pose_templates.save(output, made, shares, coco.PART_NAMES, made_by)
+    shown = ", ".join(f"{share:.1%}" for share in shares)
+    print(f"{len(made)} templates of {len(persons)} persons ({shown} of them) written to {output}")
+
+
+def evaluate(
+    config: ml_collections.ConfigDict,
+    workdir: str | None,
+    poses: str | None,
+    results: str | None,
+    output: str | None,
+) -> None:
+    """Prints the table of a run, or of a results file, and writes the results."""
+    if results:
+        evaluated = evaluation.evaluate_file(config, results)
+    else:
+        assert workdir is not None
+        variables, made = restore(config, workdir)
+        evaluated = evaluation.evaluate_model(config, variables, made, poses)
+        path = pathlib.Path(output) if output else pathlib.Path(workdir) / "results.json"
+        evaluation.save_results(path, evaluated.results)
+        print(f"{len(evaluated.results)} masks written to {path}")
+    print(evaluated.table())
+
+
+def predict(
+    config: ml_collections.ConfigDict, workdir: str, image: str, poses: str, output: str
+) -> None:
+    """Writes a COCO results JSON and one overlay an image."""
+    files = _image_files(image)
+    matched = read_poses(poses, files, config.eval.part_score_threshold)
+    variables, made = restore(config, workdir)
+    network = Network(config, variables, made)
+    directory = pathlib.Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    results, skipped = [], 0
+    for path, picture in _open_images(files):
+        found = matched.get(path)
+        if found is None:
+            logging.warning(
+                "%s: %s holds no pose of this image; no mask is predicted.", path, poses
+            )
+            found = ImagePoses(path.stem, np.zeros((0, 17, 3), np.float32), None)
+        size = picture.shape[:2]
+        if found.size is not None and found.size != size:
+            logging.warning(
+                "%s: is %dx%d, but %s says %dx%d; skipped.",
+                path, size[1], size[0], poses, found.size[1], found.size[0],
+            )  # fmt: skip
+            skipped += 1
+            continue
+        masks = _predict_image(network, picture, found.poses)
+        results += [evaluation.to_result(found.image_id, mask) for mask in masks]
+        drawn = visualize.overlay(
+            picture, [mask_utils.decode(mask.rle) for mask in masks], list(found.poses)
+        )
+        PIL.Image.fromarray(drawn).save(directory / f"{path.stem}_overlay.png")
+        evaluation.save_results(directory / "results.json", results)
+    if skipped:
+        logging.warning("skipped %d images whose size is not that of the pose file.", skipped)
+    print(f"{len(results)} masks and their overlays written to {directory}")
+
+
+def restore(config: ml_collections.ConfigDict, workdir: str) -> tuple[dict, np.ndarray]:
+    """Variables of the newest checkpoint of a run, and the templates of its config.
+
+    Raises:
+        CheckpointError: there is none, or it does not fit the config.
+    """
+    like = train_state.abstract_state(config)
+    state, _ = Checkpoints(workdir, read_only=True).restore(like)
+    return state.variables, pose_templates.load(config.align.templates)
+
+
+def _predict_image(network: Network, picture: np.ndarray, poses: np.ndarray) -> list:
+    devices = parallel.num_local_devices()
+    canvas = np.asarray(letterbox_image(picture, network.image_size))
+    images = np.broadcast_to(canvas, (devices, 1, *canvas.shape))
+    sizes = np.broadcast_to(np.asarray(picture.shape[:2]), (devices, 1, 2))
+    # Persons of the one image are dealt out over the devices.
+    dealt = [[poses[device::devices]] for device in range(devices)]
+    masks = network.predict(images, dealt, sizes)
+    return [masks[i % devices][0][i // devices] for i in range(len(poses))]
+
+
+def _image_files(image: str) -> list[pathlib.Path]:
+    path = pathlib.Path(image)
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES)
+        if not files:
+            raise UserError(f"{path}: holds no image ({', '.join(sorted(_IMAGE_SUFFIXES))}).")
+        return files
+    if not path.exists():
+        raise UserError(f"{path}: does not exist; --image takes an image file or a directory.")
+    return [path]
+
+
+def _open_images(files: list[pathlib.Path]) -> Iterator[tuple[pathlib.Path, np.ndarray]]:
+    broken = 0
+    for path in files:
+        try:
+            picture = PIL.ImageOps.exif_transpose(PIL.Image.open(path)).convert("RGB")
+        except (OSError, SyntaxError) as error:
+            logging.warning("%s: is no readable image (%s); skipped.", path, error)
+            broken += 1
+            continue
+        yield path, np.asarray(picture)
+    if broken:
+        logging.warning("skipped %d of %d images that cannot be read.", broken, len(files))
