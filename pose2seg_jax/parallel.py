@@ -4,7 +4,7 @@ State is replicated, batches have a leading device axis. `out_axes=None` takes a
 device on trust; tests/parallel_test.py checks that all devices hold the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ AXIS = "batch"
 
 
 def train_step(
-    step: Callable[[Any, Any], tuple[Any, Any]],
+    step: Callable[[Any, Any], tuple[Any, Any]], devices: Sequence[jax.Device] | None = None
 ) -> Callable[[Any, Any], tuple[Any, Any]]:
     """Runs `step(state, batch) -> (state, metrics)` on all devices; the state's buffers are reused.
 
@@ -21,7 +21,12 @@ def train_step(
     with `sum_over_devices`.
     """
     return jax.pmap(
-        step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        donate_argnums=0,
+        devices=devices,
     )
 
 

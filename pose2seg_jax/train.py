@@ -162,7 +162,7 @@ def make_train_step(
             "fallback": jnp.sum(alignment.fallback & valid) / count,
         }
         grads, metrics = parallel.sum_over_devices((grads, sums))
-        metrics["gradient_norm"] = optax.global_norm(grads)
+        metrics["gradient_norm"] = optax.tree.norm(grads)
         metrics["persons"] = count
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)

@@ -1,0 +1,162 @@
+"""Shared fixtures. Array shapes of the package are checked in all tests (jaxtyping + beartype)."""
+
+import os
+
+# Before jax is imported: four CPU devices, for the tests of data parallelism.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import json
+import pathlib
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import pytest
+from jaxtyping import install_import_hook
+
+# The hook is not removed: the modules are imported later, by the tests.
+install_import_hook(
+    [
+        "pose2seg_jax.geometry",
+        "pose2seg_jax.affine_align",
+        "pose2seg_jax.skeleton",
+        "pose2seg_jax.templates",
+        "pose2seg_jax.losses",
+        "pose2seg_jax.models",
+        "pose2seg_jax.predictor",
+        "pose2seg_jax.visualize",
+    ],
+    "beartype.beartype",
+)
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+_DATA = pathlib.Path(os.environ.get("POSE2SEG_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+# A standing person in the unit square: (x, y) of COCO's 17 parts.
+STANDING = np.array(
+    [
+        [0.50, 0.10], [0.53, 0.08], [0.47, 0.08], [0.56, 0.10], [0.44, 0.10], [0.60, 0.24],
+        [0.40, 0.24], [0.64, 0.38], [0.36, 0.38], [0.66, 0.50], [0.34, 0.50], [0.57, 0.52],
+        [0.43, 0.52], [0.58, 0.72], [0.42, 0.72], [0.58, 0.93], [0.42, 0.93],
+    ]
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    if not _DATA.is_dir():
+        pytest.skip(f"real data is not at {_DATA}; set POSE2SEG_TEST_DATA")
+    return _DATA
+
+
+@pytest.fixture(scope="session")
+def real_dataset(data_dir):
+    from input_pipeline import coco
+
+    return coco.read(data_dir / "coco/annotations/person_keypoints_val2017.json")
+
+
+@pytest.fixture(scope="session")
+def real_poses(real_dataset) -> np.ndarray:
+    return np.stack([person.pose for person in real_dataset.persons()])
+
+
+def standing_pose(x: float, y: float, height: float) -> np.ndarray:
+    """A pose (17, 3) whose unit square has its corner at (x, y)."""
+    points = STANDING * height + [x, y]
+    return np.concatenate([points, np.full((17, 1), 2.0)], axis=1).astype(np.float32)
+
+
+def draw_person(draw: PIL.ImageDraw.ImageDraw, pose: np.ndarray, fill: object) -> None:
+    """A body of thick limbs around a pose."""
+    height = pose[15, 1] - pose[0, 1]
+    width = max(int(height * 0.12), 3)
+    points = [tuple(map(float, p[:2])) for p in pose]
+    for a, b in [(5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16)]:
+        draw.line([points[a], points[b]], fill=fill, width=width)
+    draw.polygon([points[i] for i in (5, 6, 12, 11)], fill=fill, outline=fill, width=width)
+    x, y = points[0]
+    draw.ellipse([x - width, y - width, x + width, y + width], fill=fill)
+
+
+def write_coco(root: pathlib.Path, persons_per_image: dict[str, list[int]]) -> None:
+    """A COCO-layout directory of drawn people: split folder -> persons of each image."""
+    rng = np.random.RandomState(0)
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    next_id = 1
+    for folder, counts in persons_per_image.items():
+        (root / folder).mkdir(exist_ok=True)
+        images, annotations = [], []
+        for index, count in enumerate(counts):
+            image_id = 1000 * (1 + len(folder)) + index
+            width, height = (160, 120) if index % 2 else (112, 144)
+            noise = rng.randint(0, 120, (height, width, 3), np.uint8)
+            picture = PIL.Image.fromarray(noise)
+            name = f"{image_id:012}.jpg"
+            images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+            for slot in range(count):
+                side = rng.randint(70, 100)
+                pose = standing_pose(8 + slot * 37 % (width - 60), 10 + rng.randint(0, 10), side)
+                mask_image = PIL.Image.new("L", (width, height))
+                draw_person(PIL.ImageDraw.Draw(mask_image), pose, 1)
+                draw_person(PIL.ImageDraw.Draw(picture), pose, tuple(rng.randint(128, 255, 3)))
+                mask = np.asarray(mask_image)
+                annotations.append(_annotation(next_id, image_id, pose, mask))
+                next_id += 1
+            picture.save(root / folder / name, quality=95)
+        content = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 1, "name": "person"}],
+        }
+        (root / "annotations" / f"person_keypoints_{folder}.json").write_text(json.dumps(content))
+
+
+def _annotation(person_id: int, image_id: int, pose: np.ndarray, mask: np.ndarray) -> dict:
+    height, width = mask.shape
+    inside = (pose[:, 0] < width) & (pose[:, 1] < height) & (pose[:, :2].min(1) >= 0)
+    keypoints = np.where(inside[:, None], np.floor(pose), 0).astype(int)
+    ys, xs = np.nonzero(mask)
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat]))).tolist()
+    return {
+        "id": person_id,
+        "image_id": image_id,
+        "category_id": 1,
+        "iscrowd": 0,
+        "keypoints": keypoints.ravel().tolist(),
+        "num_keypoints": int(inside.sum()),
+        "bbox": [int(xs.min()), int(ys.min()), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1],
+        "area": int(mask.sum()),
+        "segmentation": {
+            "size": [height, width],
+            "counts": np.diff([0, *edges, flat.size]).tolist(),
+        },
+    }
+
+
+@pytest.fixture
+def coco_dir(tmp_path) -> pathlib.Path:
+    """Eight training and five validation images, among them a crowd of seven."""
+    root = tmp_path / "coco"
+    write_coco(root, {"train2017": [1, 2, 1, 1, 3, 1, 1, 2], "val2017": [1, 7, 2, 1, 1]})
+    return root
+
+
+def tiny_config(coco_dir: pathlib.Path, data_dir: pathlib.Path):
+    """A config that trains in seconds."""
+    from configs import coco_human_small
+
+    config = coco_human_small.get_config()
+    config.batch_size, config.persons_per_batch = 4, 4
+    config.num_steps = 4
+    config.dataset.coco_dir, config.dataset.data_dir = str(coco_dir), str(data_dir)
+    config.dataset.image_size = 64
+    config.model.roi_size = 32
+    config.model.backbone_features, config.model.backbone_depth = 8, 2
+    config.model.branch_features, config.model.branch_units = 4, 1
+    config.model.head_features, config.model.stem_features = 4, 8
+    config.log_every, config.checkpoint_every, config.panels_every = 1, 2, 2
+    config.eval.batch_size, config.eval.persons_per_batch = 4, 4
+    return config

@@ -1,0 +1,238 @@
+"""The program as a user runs it: train, kill, resume, evaluate, predict."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+from conftest import ROOT, tiny_config
+from pycocotools.coco import COCO
+
+from input_pipeline import coco
+from pose2seg_jax import commands, evaluate, templates, train, train_state, visualize
+from pose2seg_jax.checkpoints import CheckpointError, Checkpoints
+from pose2seg_jax.pose_formats import read_poses
+from pose2seg_jax.predictor import Network
+
+_SIZES = ["batch_size=4", "persons_per_batch=4", "dataset.image_size=64", "model.roi_size=32", "model.backbone_features=8", "model.backbone_depth=2", "model.branch_features=4", "model.branch_units=1", "model.head_features=4", "model.stem_features=8", "log_every=1", "checkpoint_every=2", "panels_every=4", "eval.batch_size=4", "eval.persons_per_batch=4"]
+
+
+def _command(*arguments):
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    command = [sys.executable, "main.py", "--config=configs/coco_human_small.py", *arguments]
+    return {"args": command, "cwd": ROOT, "env": environment, "text": True}
+
+
+def _run(*arguments):
+    return subprocess.run(**_command(*arguments), capture_output=True, check=False)
+
+
+def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
+    workdir = tmp_path / "run"
+    options = [
+        *(f"--config.{size}" for size in _SIZES),
+        f"--workdir={workdir}",
+        f"--config.dataset.coco_dir={coco_dir}",
+        f"--config.dataset.data_dir={tmp_path / 'tfds'}",
+    ]
+    # Killed somewhere after the first checkpoint.
+    first = subprocess.Popen(
+        **_command(*options, "--config.num_steps=100000"),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and first.poll() is None:
+        if any((workdir / "checkpoints").glob("[0-9]*[0-9]")):
+            break
+        time.sleep(0.2)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    saved = Checkpoints(workdir, read_only=True).latest_step()
+    assert saved
+    resumed = _run(*options, f"--config.num_steps={saved + 3}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"goes on from step {saved} " in resumed.stdout
+    assert f"step {saved + 1}/{saved + 3}  " in resumed.stdout
+    assert "left" in resumed.stdout
+    assert "COCOHUMAN (12 persons)" in resumed.stdout
+    assert any(workdir.glob("events.out.tfevents*"))
+
+    evaluated = _run(*options, "--mode=eval")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "12 masks written to" in evaluated.stdout
+    truth = COCO(str(coco_dir / "annotations/person_keypoints_val2017.json"))
+    assert len(truth.loadRes(str(workdir / "results.json")).anns) == 12
+    again = _run(*options, "--mode=eval", f"--results={workdir / 'results.json'}")
+    assert again.returncode == 0, again.stderr
+    assert "others ignored" in again.stdout
+
+    annotations = coco_dir / "annotations/person_keypoints_val2017.json"
+    predicted = _run(
+        *options, "--mode=predict", f"--image={coco_dir / 'val2017'}", f"--poses={annotations}",
+        f"--output={tmp_path / 'out'}",
+    )  # fmt: skip
+    assert predicted.returncode == 0, predicted.stderr
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert len(results) == 12
+    # Prediction and evaluation are the same computation, but for how TensorFlow and JAX round.
+    before = {
+        (r["image_id"], r["segmentation"]["counts"])
+        for r in json.loads((workdir / "results.json").read_text())
+    }
+    after = {(r["image_id"], r["segmentation"]["counts"]) for r in results}
+    assert len(before & after) >= 6
+    overlays = sorted((tmp_path / "out").glob("*_overlay.png"))
+    assert len(overlays) == 5
+    assert PIL.Image.open(overlays[0]).size in ((160, 120), (112, 144))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.batchsize=8"], 'Did you mean "batch_size"'),
+        (["--config.model.branch_unit=8"], 'Did you mean "branch_units"'),
+        (["--mode=eval", "--workdir=/nowhere"], "/nowhere/checkpoints: holds no checkpoint"),
+        (
+            ["--mode=templates", "--annotations=/nowhere.json", "--output=x"],
+            "/nowhere.json: cannot",
+        ),
+    ],
+)
+def test_mistakes_get_one_clear_line(arguments, message):
+    result = _run(*arguments)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_templates_are_made_as_the_shipped_ones_were(data_dir, tmp_path):
+    output = tmp_path / "templates.json"
+    commands.templates(
+        tiny_config(tmp_path, tmp_path),
+        str(data_dir / "coco/annotations/cocohuman_val2017_poses.json"),
+        "train",
+        str(output),
+    )
+    np.testing.assert_allclose(templates.load(output), templates.load(), atol=2e-3)
+    assert json.loads(output.read_text())["made_by"]["persons"] == 3045
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_ids():
+    batch = {"image_id": np.array([[11, 12]]), "person_id": np.array([[5, 0]])}
+    metrics = {"loss": jnp.asarray(np.nan), "gradient_norm": jnp.asarray(1.0)}
+    with pytest.raises(
+        train.NonFiniteLossError, match=r"step 7: the loss is nan.*\[11, 12\], persons \[5\]"
+    ):
+        train._check_finite(7, metrics, batch)
+    train._check_finite(7, {"loss": jnp.ones(()), "gradient_norm": jnp.ones(())}, batch)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    config = tiny_config(tmp_path, tmp_path)
+    state = train_state.abstract_state(config)
+    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints.save(state, 8)
+    checkpoints.close()
+    restored, position = Checkpoints(tmp_path / "run", read_only=True).restore(state)
+    assert position == 8
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    config.model.branch_features = 8
+    with pytest.raises(CheckpointError, match=r"was made with another model.*differences"):
+        Checkpoints(tmp_path / "run", read_only=True).restore(train_state.abstract_state(config))
+
+
+def test_the_best_checkpoint_is_kept_besides_the_latest(tmp_path):
+    state = train_state.abstract_state(tiny_config(tmp_path, tmp_path))
+    checkpoints = Checkpoints(tmp_path, keep_latest=1, keep_best=1)
+    for step, ap in ((1, 0.3), (2, 0.9), (3, None), (4, 0.2), (5, None)):
+        saved = state.replace(step=np.asarray(step, np.int32))
+        checkpoints.save(saved, step, None if ap is None else {"AP": ap})
+    checkpoints.close()
+    kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+    assert kept == {2, 5}
+
+
+def test_learning_rates_follow_the_authors_schedule():
+    from configs import coco_human
+
+    schedule = train_state.create_schedule(coco_human.get_config())
+    rates = [float(schedule(step)) for step in (0, 500, 1000, 212249, 212251, 283051)]
+    np.testing.assert_allclose(rates, [2e-4 / 3, 2e-4 * 2 / 3, 2e-4, 2e-4, 2e-5, 2e-6], rtol=1e-4)
+
+
+def test_images_without_and_with_many_persons_lose_nothing(tmp_path):
+    config = tiny_config(tmp_path, tmp_path)
+    state = train_state.abstract_state(config)
+    model = train_state.create_model(config)
+    variables = train_state.create_state(
+        config, model, train_state.create_optimizer(config), jax.random.key(0)
+    ).variables
+    del state
+    network = Network(config, variables, templates.load())
+    rng = np.random.RandomState(0)
+    devices = jax.local_device_count()
+    images = rng.randint(0, 255, (devices, 1, 64, 64, 3)).astype(np.uint8)
+    pose = np.abs(rng.randn(7, 17, 3)).astype(np.float32) * [20, 20, 1] + [5, 5, 1]
+    poses = [[pose.astype(np.float32)]] + [[np.zeros((0, 17, 3), np.float32)]] * (devices - 1)
+    sizes = np.full((devices, 1, 2), 100)
+    masks = network.predict(images, poses, sizes)
+    assert [len(row[0]) for row in masks] == [7] + [0] * (devices - 1)
+    assert all(mask.rle["size"] == [100, 100] for mask in masks[0][0])
+    # One at a time gives the same.
+    alone = network.predict(images, [[pose[3:4].astype(np.float32)], *poses[1:]], sizes)[0][0][0]
+    assert alone.score == pytest.approx(masks[0][0][3].score, abs=1e-5)
+    assert network.predict(images, [[[]]] * devices, sizes) == [[[]]] * devices
+
+
+def test_pose_files_are_matched_with_images(coco_dir, tmp_path):
+    images = sorted((coco_dir / "val2017").iterdir())
+    annotations = coco_dir / "annotations/person_keypoints_val2017.json"
+    matched = read_poses(annotations, images, 0.3)
+    assert [len(matched[image].poses) for image in images] == [1, 7, 2, 1, 1]
+    entries = [
+        {"image_id": int(images[1].stem), "category_id": 1, "keypoints": [3.0, 4.0, 0.9] * 17},
+        {"image_id": images[2].name, "category_id": 1, "keypoints": [3.0, 4.0, 0.9] * 17},
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(entries))
+    assert set(read_poses(path, images, 0.3)) == set(images[1:3])
+    with pytest.raises(coco.CocoError, match="holds no pose of .* it knows"):
+        read_poses(path, images[:1], 0.3)
+
+
+def test_broken_images_are_skipped_and_named(coco_dir, caplog):
+    images = sorted((coco_dir / "val2017").iterdir())
+    images[0].write_bytes(b"")
+    pictures = list(commands._open_images(images))
+    assert [path for path, _ in pictures] == images[1:]
+    assert f"{images[0]}: is no readable image" in caplog.text
+    assert "skipped 1 of 5" in caplog.text
+
+
+def test_results_of_other_images_are_refused(coco_dir, tmp_path):
+    config = tiny_config(coco_dir, tmp_path)
+    path = tmp_path / "results.json"
+    entry = {"image_id": 5, "category_id": 1, "segmentation": {}, "score": 1}
+    path.write_text(json.dumps([entry]))
+    with pytest.raises(coco.CocoError, match="image_id 5 .* belongs to other images"):
+        evaluate.evaluate_file(config, str(path))
+    path.write_text(json.dumps([{"image_id": 5, "category_id": 1, "segmentation": {}}]))
+    with pytest.raises(coco.CocoError, match="result 0 has no 'score'"):
+        evaluate.evaluate_file(config, str(path))
+
+
+def test_overlays_tint_the_mask_and_leave_the_rest():
+    image = np.full((60, 80, 3), 100, np.uint8)
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10:50, 20:40] = 1
+    drawn = visualize.overlay(image, [mask], [np.zeros((17, 3), np.float32)])
+    assert np.all(drawn[mask == 0] == 100)
+    assert np.all(np.any(drawn[mask == 1] != 100, axis=-1))
+    assert len(np.unique(visualize.person_colors(12), axis=0)) == 12

@@ -1,0 +1,154 @@
+"""The networks: sizes, padding, normalisation, precision."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import standing_pose
+
+from pose2seg_jax import affine_align, losses, templates
+from pose2seg_jax.models import Pose2Seg
+from pose2seg_jax.models.layers import BatchNorm, max_pool, upsample_bilinear, upsample_nearest
+
+SMALL = {
+    "roi_size": 16,
+    "stacks": 2,
+    "backbone_features": 8,
+    "backbone_depth": 2,
+    "branch_features": 4,
+    "branch_units": 2,
+    "head_features": 4,
+    "stem_features": 8,
+    "stem_kernel": 3,
+}
+
+
+def _inputs(count=3):
+    rng = np.random.RandomState(0)
+    images = rng.randint(0, 255, (2, 64, 64, 3)).astype(np.uint8)
+    poses = np.stack([standing_pose(4 * i, 2 * i, 50) for i in range(count)])
+    matrices = np.asarray(affine_align.align_poses(poses, templates.load(), (64, 64), 16).matrix)
+    index = np.arange(count, dtype=np.int32) % 2
+    return images, poses, matrices, index, np.ones(count, bool)
+
+
+def _count(tree):
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+
+def test_the_paper_configuration_has_the_published_size():
+    model = Pose2Seg()
+    arguments = (
+        jnp.zeros((1, 512, 512, 3), jnp.uint8),
+        jnp.zeros((1, 17, 3)),
+        jnp.zeros((1, 2, 3)),
+        jnp.zeros(1, jnp.int32),
+        jnp.ones(1, bool),
+    )
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *arguments)
+    assert abs(_count(shapes["params"]["backbone"]) / 6.6e6 - 1) < 0.02
+    assert abs(_count(shapes["params"]["branch"]) / 15.8e6 - 1) < 0.01
+    outputs = jax.eval_shape(
+        lambda v: (model.apply(v, *arguments), model.apply(v, arguments[0], method="encode")),
+        shapes,
+    )
+    assert outputs[0].shape == (1, 64, 64)
+    assert outputs[1].shape == (1, 128, 128, 256)
+
+
+@pytest.mark.parametrize("limbs", ["paper", "coco", None])
+def test_padded_slots_touch_nothing(limbs):
+    model = Pose2Seg(**SMALL, limbs=limbs)
+    images, poses, matrices, index, valid = _inputs()
+    variables = model.init(jax.random.key(0), images, poses, matrices, index, valid)
+
+    def run(poses, matrices, index, valid):
+        def loss(params):
+            logits, updates = model.apply(
+                variables | {"params": params},
+                images, poses, matrices, index, valid,
+                train=True, mutable=["batch_stats"],
+            )  # fmt: skip
+            return losses.mask_loss(logits, jnp.zeros_like(logits), valid), (logits, updates)
+
+        return jax.value_and_grad(loss, has_aux=True)(variables["params"])
+
+    (loss, (logits, updates)), grads = jax.jit(run)(poses, matrices, index, valid)
+    padded = [
+        np.concatenate([a, np.full_like(a[:2], fill)])
+        for a, fill in ((poses, 7), (matrices, 0.3), (index, 1), (valid, False))
+    ]
+    (loss2, (logits2, updates2)), grads2 = jax.jit(run)(*padded)
+    np.testing.assert_allclose(loss, loss2, rtol=1e-5)
+    np.testing.assert_allclose(logits, logits2[:3], atol=2e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), updates, updates2)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3 * (1 + np.abs(a).max())),
+        grads,
+        grads2,
+    )
+
+
+def test_without_any_valid_person_everything_stays_finite():
+    model = Pose2Seg(**SMALL)
+    images, poses, matrices, index, valid = _inputs()
+    variables = model.init(jax.random.key(0), images, poses, matrices, index, valid)
+    logits, updates = model.apply(
+        variables, images, poses * 0, matrices, index, valid & False,
+        train=True, mutable=["batch_stats"],
+    )  # fmt: skip
+    assert np.all(np.isfinite(logits))
+    before, after = variables["batch_stats"]["branch"], updates["batch_stats"]["branch"]
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_batch_norm_equals_flax():
+    x = jnp.asarray(np.random.RandomState(0).randn(4, 5, 6, 7) * 3 + 2, jnp.float32)
+    ours, theirs = BatchNorm(), nn.BatchNorm(momentum=0.9)
+    variables = ours.init(jax.random.key(0), x, True)
+    out, updates = ours.apply(variables, x, True, mutable=["batch_stats"])
+    out2, updates2 = theirs.apply(
+        theirs.init(jax.random.key(0), x, use_running_average=False),
+        x, use_running_average=False, mutable=["batch_stats"],
+    )  # fmt: skip
+    np.testing.assert_allclose(out, out2, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updates, updates2)
+    valid = np.array([True, False, True, True])
+    masked = ours.apply(variables, x, True, valid, mutable=["batch_stats"])[0]
+    alone = ours.apply(variables, x[valid], True, mutable=["batch_stats"])[0]
+    np.testing.assert_allclose(masked[valid], alone, atol=1e-5)
+
+
+def test_pooling_and_upsampling():
+    x = jnp.asarray(np.random.RandomState(0).randn(2, 6, 8, 3), jnp.float32)
+    np.testing.assert_array_equal(max_pool(x), nn.max_pool(x, (2, 2), (2, 2)))
+    np.testing.assert_array_equal(
+        upsample_nearest(x), np.repeat(np.repeat(np.asarray(x), 2, 1), 2, 2)
+    )
+    ramp = jnp.broadcast_to(jnp.arange(4.0)[None, None, :, None] + 0.5, (1, 2, 4, 1))
+    middle = np.asarray(upsample_bilinear(ramp))[0, 1, 1:-1, 0]
+    np.testing.assert_allclose(middle, (np.arange(1, 7) + 0.5) / 2, rtol=1e-6)
+
+
+def test_bfloat16_computes_nearly_the_same():
+    arguments = _inputs()
+    model = Pose2Seg(**SMALL)
+    variables = model.init(jax.random.key(0), *arguments)
+    exact = model.apply(variables, *arguments)
+    coarse = Pose2Seg(**SMALL, dtype="bfloat16").apply(variables, *arguments)
+    assert coarse.dtype == jnp.float32
+    assert np.linalg.norm(exact - coarse) < 0.05 * np.linalg.norm(exact)
+
+
+def test_loss_and_scores_by_hand():
+    logits = jnp.zeros((2, 2, 2))
+    targets = jnp.asarray([[[1.0, 0.0], [0.5, 0.25]], [[9, 9], [9, 9]]])
+    loss = losses.mask_loss(logits, targets, np.array([True, False]))
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
+    scores = losses.mask_score(jnp.asarray([[[0.9, 0.7], [0.2, 0.1]], [[0.1] * 2] * 2]))
+    np.testing.assert_allclose(scores, [0.8, 0.0], rtol=1e-6)
+    iou = losses.mask_iou(
+        jnp.asarray([[[1.0, 1.0], [-1.0, -1.0]]]), jnp.asarray([[[1.0, 0.0], [1.0, 0.0]]])
+    )
+    np.testing.assert_allclose(iou, [1 / 3], rtol=1e-6)

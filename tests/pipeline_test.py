@@ -1,0 +1,270 @@
+"""The tf.data streams and the TFDS builder, on drawn people."""
+
+import json
+import os
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+import scipy.ndimage
+import tensorflow as tf
+from conftest import standing_pose, tiny_config, write_coco
+from pycocotools import mask as mask_utils
+
+from input_pipeline import coco, pipeline, transforms
+from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+from pose2seg_jax import geometry, templates
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.predictor import letterbox_image
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_coco(root / "coco", {"train2017": [1, 2, 1, 1, 3, 1, 1, 2], "val2017": [1, 7, 2, 1, 1]})
+    config = tiny_config(root / "coco", root / "tfds")
+    builder = coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "train")
+    return builder, config
+
+
+def _matrix(angle, scale, mirror, offset):
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    return np.array([[mirror * cos, sin, offset[0]], [-mirror * sin, cos, offset[1]]], np.float32)
+
+
+def test_masks_from_run_lengths_equal_pycocotools():
+    rng = np.random.RandomState(0)
+    masks = [
+        (scipy.ndimage.gaussian_filter(rng.randn(37, 53), 4) > 0).astype(np.uint8) for _ in range(5)
+    ]
+    masks += [np.ones((37, 53), np.uint8), np.zeros((37, 53), np.uint8)]
+    masks[2][0, 0] = 1
+    runs = tf.ragged.constant([coco_human.run_lengths(m).tolist() for m in masks], tf.int32)
+    decoded = transforms.decode_masks(runs, tf.constant(37), tf.constant(53)).numpy()
+    np.testing.assert_array_equal(decoded, np.stack(masks, -1))
+    rle = mask_utils.encode(np.asfortranarray(masks[0]))
+    uncompressed = {"size": [37, 53], "counts": coco_human.run_lengths(masks[0]).tolist()}
+    assert mask_utils.frPyObjects(uncompressed, 37, 53)["counts"] == rle["counts"]
+
+
+@pytest.mark.parametrize("mirror", [1, -1])
+def test_warp_equals_scipy(mirror):
+    rng = np.random.RandomState(0)
+    image = scipy.ndimage.gaussian_filter(rng.rand(60, 80, 3) * 255, (3, 3, 0)).astype(np.float32)
+    matrix = _matrix(0.5, 1.0, mirror, (30 if mirror > 0 else 90, 5))
+    warped = transforms.warp(tf.constant(image), tf.constant(matrix), 64).numpy()
+    y, x = np.mgrid[:64, :64] + 0.5
+    source = np.asarray(
+        geometry.apply(geometry.invert(matrix), np.stack([x, y], -1).reshape(-1, 2))
+    )
+    for c in range(3):
+        expected = scipy.ndimage.map_coordinates(
+            image[..., c], source[:, ::-1].T - 0.5, order=1, mode="grid-constant"
+        )
+        np.testing.assert_allclose(warped[..., c].ravel(), expected, atol=0.1)
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.7, 1.6])
+def test_image_masks_and_poses_go_through_one_transform(scale):
+    """A dot under every part stays under it, at every scale, mirrored or not."""
+    pose = standing_pose(60, 20, 150)
+    for mirror in (1, -1):
+        image = np.zeros((200, 240, 17), np.float32)
+        y, x = np.mgrid[:200, :240] + 0.5
+        for part, (px, py, _) in enumerate(pose):
+            image[..., part] = 255 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 4**2))
+        center = np.array([pose[:, 0].mean(), pose[:, 1].mean()])
+        matrix = _matrix(0.4, scale, mirror, (0, 0))
+        matrix[:, 2] = 128 - matrix[:, :2] @ center
+        warped = transforms.warp(tf.constant(image), tf.constant(matrix), 256).numpy()
+        moved = transforms.transform_poses(tf.constant(pose[None]), tf.constant(matrix), 256)
+        moved = moved.numpy()[0]
+        channels = range(17) if mirror > 0 else templates.FLIPPED_PARTS
+        yy, xx = np.mgrid[:256, :256] + 0.5
+        for part, channel in enumerate(channels):
+            dot = warped[..., channel]
+            if moved[part, 2] == 0 or np.abs(moved[part, :2] - 128).max() > 128 - 14 * scale:
+                continue
+            centroid = [(xx * dot).sum() / dot.sum(), (yy * dot).sum() / dot.sum()]
+            np.testing.assert_allclose(centroid, moved[part, :2], atol=0.1)
+
+
+def test_parts_outside_the_canvas_become_missing():
+    pose = standing_pose(0, 0, 100)
+    identity = tf.constant([[1.0, 0, 0], [0, 1.0, 0]])
+    moved = transforms.transform_poses(tf.constant(pose[None]), identity, 60).numpy()[0]
+    outside = np.any(pose[:, :2] > 60, axis=1)
+    assert outside.any()
+    assert not moved[outside].any()
+    np.testing.assert_array_equal(moved[~outside], pose[~outside])
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (80, 60), (30, 20), (200, 133)])
+def test_the_predictor_letterboxes_as_the_stream_does(shape):
+    image = np.random.RandomState(0).randint(0, 255, (*shape, 3)).astype(np.uint8)
+    ours = np.asarray(letterbox_image(image, 64)).astype(int)
+    stream = transforms.letterbox(tf.constant(image), 64).numpy().astype(int)
+    assert np.abs(ours - stream).max() <= 1
+    matrix = transforms.letterbox_matrix(shape[0], shape[1], 64).numpy()
+    np.testing.assert_allclose(
+        matrix, geometry.letterbox(jnp.asarray(shape, jnp.float32), 64), rtol=1e-6
+    )
+
+
+def test_training_batches_have_fixed_shapes_and_matching_contents(prepared):
+    builder, config = prepared
+    batches = pipeline.train_batches(builder, config, position=0, num_devices=2)
+    valid = 0
+    for _ in range(6):
+        batch = next(batches)
+        assert batch["image"].shape == (2, 2, 64, 64, 3)
+        assert batch["image"].dtype == np.uint8
+        assert batch["pose"].shape == (2, 2, 17, 3)
+        assert batch["mask"].shape == (2, 2, 64, 64)
+        assert np.all(batch["image_index"] < 2)
+        for d, n in zip(*np.nonzero(batch["valid"]), strict=True):
+            valid += 1
+            pose, mask = batch["pose"][d, n], batch["mask"][d, n]
+            shown = pose[pose[:, 2] > 0]
+            assert len(shown)
+            rows, columns = np.minimum(shown[:, 1::-1].astype(int).T, 63)
+            assert np.mean(mask[rows, columns] > 127) > 0.5  # parts lie on the person
+        assert not batch["person_id"][~batch["valid"]].any()
+        assert not batch["pose"][~batch["valid"]].any()
+    assert valid > 12
+
+
+def test_the_stream_is_a_function_of_seed_and_position(prepared):
+    builder, config = prepared
+    # Batches of 4 from 8 images: position 12 is in the middle of the second epoch.
+    first = pipeline.train_batches(builder, config, position=0, num_devices=1)
+    ahead = [next(first) for _ in range(5)]
+    resumed = next(pipeline.train_batches(builder, config, position=12, num_devices=1))
+    for name, values in resumed.items():
+        np.testing.assert_array_equal(values, ahead[3][name])
+    order = np.concatenate([b["image_id"].ravel() for b in ahead[:4]])
+    assert sorted(order[:8]) == sorted(order[8:]) == sorted(set(order))  # whole epochs
+    assert order[:8].tolist() != order[8:].tolist()  # shuffled anew
+    config = config.copy_and_resolve_references()
+    config.seed = 1
+    other = next(pipeline.train_batches(builder, config, position=0, num_devices=1))
+    assert not np.array_equal(other["image"], ahead[0]["image"])
+
+
+def test_processes_share_the_stream(prepared):
+    builder, config = prepared
+    whole = next(pipeline.train_batches(builder, config, position=4, num_devices=1))
+    parts = [
+        next(
+            pipeline.train_batches(
+                builder, config, position=4, num_devices=1, process_index=i, process_count=2
+            )
+        )
+        for i in range(2)
+    ]
+    images = np.concatenate([part["image"][0] for part in parts])
+    ids = np.concatenate([part["image_id"][0] for part in parts])
+    for image, image_id in zip(images, ids, strict=True):
+        (row,) = np.flatnonzero(whole["image_id"][0] == image_id)
+        np.testing.assert_array_equal(image, whole["image"][0, row])
+
+
+def test_evaluation_sees_every_image_once_and_marks_padding(prepared):
+    builder, config = prepared
+    batches = list(pipeline.eval_batches(builder, config, num_devices=2))
+    assert [b["image"].shape for b in batches] == [(2, 2, 64, 64, 3)] * 2
+    valid = np.concatenate([b["valid"].ravel() for b in batches])
+    ids = np.concatenate([b["image_id"].ravel() for b in batches])
+    assert valid.sum() == 5
+    assert len(set(ids[valid])) == 5
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(prepared):
+    builder, config = prepared
+    with pytest.raises(UserError, match=r"batch_size is 4, which cannot be shared .* by 3 devices"):
+        pipeline.train_batches(builder, config, position=0, num_devices=3)
+
+
+def test_prepared_data_is_never_stale(tmp_path):
+    root, data = tmp_path / "coco", tmp_path / "tfds"
+    write_coco(root, {"train2017": [1, 1], "val2017": [1]})
+    first = coco_human.prepare(str(root), str(data), "train")
+    assert coco_human.prepare(str(root), str(data), "train").data_dir == first.data_dir
+    path = root / "annotations" / "person_keypoints_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"].pop()
+    path.write_text(json.dumps(content))
+    second = coco_human.prepare(str(root), str(data), "train")
+    assert second.data_dir != first.data_dir
+    assert second.info.splits["train"].num_examples == 1
+    image = next((root / "train2017").iterdir())
+    os.utime(image, ns=(1, 1))
+    assert coco_human.prepare(str(root), str(data), "train").data_dir != second.data_dir
+    shutil.copytree(root, tmp_path / "other")
+    other = coco_human.prepare(str(tmp_path / "other"), str(data), "train")
+    assert other.data_dir not in (first.data_dir, second.data_dir)
+
+
+def test_missing_data_is_named_with_its_source(tmp_path):
+    with pytest.raises(coco.CocoError, match=r"set --config.dataset.coco_dir"):
+        coco_human.prepare(None, None, "train")
+    with pytest.raises(
+        coco.CocoError, match=r"train2017\.json: is missing.*annotations_trainval2017"
+    ):
+        coco_human.prepare(str(tmp_path), None, "train")
+    write_coco(tmp_path, {"val2017": [1]})
+    assert coco_human.prepare(str(tmp_path), str(tmp_path / "tfds"), "validation")
+    shutil.rmtree(tmp_path / "val2017")
+    with pytest.raises(coco.CocoError, match=r"val2017: is missing.*zips/val2017\.zip"):
+        coco_human.prepare(str(tmp_path), None, "validation")
+
+
+def _write_variants(root):
+    """Replaces images by what one meets in the wild; returns the names of the unusable ones."""
+    folder = root / "train2017"
+    names = sorted(p.name for p in folder.iterdir())
+    pictures = {name: PIL.Image.open(folder / name).convert("RGB") for name in names}
+    (folder / names[0]).unlink()
+    whole = (folder / names[1]).read_bytes()
+    (folder / names[1]).write_bytes(whole[: len(whole) // 2])
+    (folder / names[2]).write_bytes(b"")
+    (folder / names[3]).write_text("no image")
+    pictures[names[4]].resize((33, 44)).save(folder / names[4])
+    pictures[names[5]].convert("L").save(folder / names[5], quality=95)
+    pictures[names[6]].convert("CMYK").save(folder / names[6], quality=95)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    pictures[names[7]].rotate(90, expand=True).save(folder / names[7], exif=exif, quality=95)
+    return names, pictures
+
+
+def test_odd_images_are_handled_and_broken_ones_skipped_by_name(tmp_path, caplog):
+    root = tmp_path / "coco"
+    write_coco(root, {"train2017": [1] * 8})
+    names, pictures = _write_variants(root)
+    builder = coco_human.prepare(str(root), str(tmp_path / "tfds"), "train")
+    assert builder.info.splits["train"].num_examples == 3
+    for name, why in zip(
+        names[:5],
+        ["is missing", "no readable image", "no readable image", "no readable image", "33x44"],
+        strict=True,
+    ):
+        assert any(name in line and why in line for line in caplog.messages), (name, why)
+    assert "skipped 5 of 8 images" in caplog.text
+    for example in builder.as_dataset(split="train").as_numpy_iterator():
+        name = f"{example['image_id']:012}.jpg"
+        expected = np.asarray(pictures[name]).astype(float)
+        if name == names[5]:
+            expected = np.asarray(pictures[name].convert("L"))[..., None].astype(float)
+        assert example["image"].shape == (*expected.shape[:2], 3)
+        assert np.abs(example["image"] - expected).mean() < 25
+
+
+def test_no_usable_image_is_an_error(tmp_path):
+    root = tmp_path / "coco"
+    write_coco(root, {"train2017": [1]})
+    next((root / "train2017").iterdir()).write_bytes(b"")
+    with pytest.raises(coco.CocoError, match="none of its 1 images with persons can be used"):
+        coco_human.prepare(str(root), str(tmp_path / "tfds"), "train")
