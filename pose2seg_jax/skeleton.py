@@ -3,7 +3,9 @@
 Pure functions over all persons at once. No Flax, no TensorFlow.
 """
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from pose2seg_jax.geometry import Array
@@ -47,18 +49,32 @@ def skeleton_features(
         roi_size: side R of the ROI in cells.
         limbs: pairs of parts.
     """
-    center = jnp.arange(roi_size, dtype=poses.dtype) + 0.5
-    x, y, v = poses[..., 0], poses[..., 1], poses[..., 2]
-    exponent_x = (center - x[..., None]) ** 2 / (2 * SIGMA**2)
-    exponent_y = (center - y[..., None]) ** 2 / (2 * SIGMA**2)
+    # Every channel is an outer product of a row and a column profile, cut off where the sum of a
+    # row and a column distance reaches 1. So the large array is written once, in its final order.
+    center = jnp.arange(roi_size, dtype=poses.dtype)[:, None] + 0.5
+    parts, fields = _part_profiles(poses, center), _limb_profiles(poses, center, limbs)
+    profiles = [jnp.concatenate(pair, axis=-1) for pair in zip(parts, fields, strict=True)]
+    # Without the barrier XLA computes the profiles again for every cell.
+    rows, row_distances, columns, column_distances = jax.lax.optimization_barrier(profiles)
+    inside = jnp.abs(row_distances[:, :, None] + column_distances[:, None]) < 1
+    return jnp.where(inside, rows[:, :, None] * columns[:, None], 0)
+
+
+def _part_profiles(poses, center):
+    """Rows, row distances, columns, column distances (N, R, P) of the confidence maps."""
+    x, y, v = poses[:, None, :, 0], poses[:, None, :, 1], poses[:, None, :, 2]
+    exponent_x = (center - x) ** 2 / (2 * SIGMA**2)
+    exponent_y = (center - y) ** 2 / (2 * SIGMA**2)
     sign = jnp.where(v > 1, 1, jnp.where(v > 0, -1, 0)).astype(poses.dtype)
     # exp(-(a + b)) = exp(-a) exp(-b): one exponential a row and a column, not one a cell.
-    peak_x, peak_y = jnp.exp(-exponent_x), sign[..., None] * jnp.exp(-exponent_y)
-    near = exponent_y[:, :, :, None] + exponent_x[:, :, None, :] <= _CUTOFF
-    maps = jnp.where(near, peak_y[:, :, :, None] * peak_x[:, :, None, :], 0)
+    rows, columns = sign * jnp.exp(-exponent_y), jnp.exp(-exponent_x)
+    return rows, exponent_y / _CUTOFF, columns, exponent_x / _CUTOFF
 
-    first, second = jnp.asarray(limbs).T
-    start, end = poses[:, first], poses[:, second]
+
+def _limb_profiles(poses, center, limbs):
+    """Rows, row distances, columns, column distances (N, R, 2L) of the part affinity fields."""
+    first, second = np.repeat(np.asarray(limbs), 2, axis=0).T  # two channels a limb
+    start, end = poses[:, None, first], poses[:, None, second]
     vector = end[..., :2] - start[..., :2]
     square = jnp.sum(vector**2, axis=-1)
     drawn = (start[..., 2] > 0) & (end[..., 2] > 0) & (square > 0)
@@ -66,19 +82,10 @@ def skeleton_features(
     # The padded box covers whole cells, as the authors' code rounds it.
     low = jnp.round(jnp.minimum(start, end)[..., :2] - 0.5 - _HALF_WIDTH)
     high = jnp.round(jnp.maximum(start, end)[..., :2] - 0.5 + _HALF_WIDTH)
-    in_x = (center > low[..., :1]) & (center < high[..., :1])
-    in_y = (center > low[..., 1:]) & (center < high[..., 1:])
-    across_y = unit[..., :1] * (center - start[..., 1:2])
-    across_x = unit[..., 1:] * (center - start[..., :1])
-    distance = jnp.abs(across_y[:, :, :, None] - across_x[:, :, None, :])
-    on_limb = (
-        (distance < _HALF_WIDTH)
-        & in_y[:, :, :, None]
-        & in_x[:, :, None, :]
-        & drawn[:, :, None, None]
-    )
-    fields = jnp.where(on_limb[..., None], unit[:, :, None, None, :], 0)
-
-    batch, num_limbs = poses.shape[0], len(limbs)
-    fields = jnp.moveaxis(fields, 1, 3).reshape(batch, roi_size, roi_size, 2 * num_limbs)
-    return jnp.concatenate([jnp.moveaxis(maps, 1, 3), fields], axis=-1)
+    in_box = (center[..., None] > low) & (center[..., None] < high)
+    is_x = np.arange(len(first)) % 2 == 0
+    rows = jnp.where(is_x, unit[..., 0], unit[..., 1]) * (in_box[..., 1] & drawn)
+    columns = in_box[..., 0].astype(poses.dtype)
+    row_distances = unit[..., 0] * (center - start[..., 1]) / _HALF_WIDTH
+    column_distances = -unit[..., 1] * (center - start[..., 0]) / _HALF_WIDTH
+    return rows, row_distances, columns, column_distances

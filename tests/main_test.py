@@ -21,7 +21,23 @@ from pose2seg_jax.checkpoints import CheckpointError, Checkpoints
 from pose2seg_jax.pose_formats import read_poses
 from pose2seg_jax.predictor import Network
 
-_SIZES = ["batch_size=4", "persons_per_batch=4", "dataset.image_size=64", "model.roi_size=32", "model.backbone_features=8", "model.backbone_depth=2", "model.branch_features=4", "model.branch_units=1", "model.head_features=4", "model.stem_features=8", "log_every=1", "checkpoint_every=2", "panels_every=4", "eval.batch_size=4", "eval.persons_per_batch=4"]
+_SIZES = [
+    "batch_size=4",
+    "persons_per_batch=4",
+    "dataset.image_size=64",
+    "model.roi_size=32",
+    "model.backbone_features=8",
+    "model.backbone_depth=2",
+    "model.branch_features=4",
+    "model.branch_units=1",
+    "model.head_features=4",
+    "model.stem_features=8",
+    "log_every=1",
+    "checkpoint_every=2",
+    "panels_every=4",
+    "eval.batch_size=4",
+    "eval.persons_per_batch=4",
+]
 
 
 def _command(*arguments):
@@ -203,7 +219,7 @@ def test_pose_files_are_matched_with_images(coco_dir, tmp_path):
     path = tmp_path / "results.json"
     path.write_text(json.dumps(entries))
     assert set(read_poses(path, images, 0.3)) == set(images[1:3])
-    with pytest.raises(coco.CocoError, match="holds no pose of .* it knows"):
+    with pytest.raises(coco.CocoError, match=r"holds no pose of .* it knows"):
         read_poses(path, images[:1], 0.3)
 
 
@@ -221,7 +237,7 @@ def test_results_of_other_images_are_refused(coco_dir, tmp_path):
     path = tmp_path / "results.json"
     entry = {"image_id": 5, "category_id": 1, "segmentation": {}, "score": 1}
     path.write_text(json.dumps([entry]))
-    with pytest.raises(coco.CocoError, match="image_id 5 .* belongs to other images"):
+    with pytest.raises(coco.CocoError, match=r"image_id 5 .* belongs to other images"):
         evaluate.evaluate_file(config, str(path))
     path.write_text(json.dumps([{"image_id": 5, "category_id": 1, "segmentation": {}}]))
     with pytest.raises(coco.CocoError, match="result 0 has no 'score'"):
