@@ -53,9 +53,10 @@ def main(argv: list[str]) -> None:
 
 
 def _flag(name: str) -> str:
-    if not FLAGS[name].value:
+    value = FLAGS[name].value
+    if value is None:
         raise app.UsageError(f"--mode={FLAGS.mode} needs --{name}.")
-    return FLAGS[name].value
+    return value
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -26,8 +26,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.coco_dir = ml_collections.config_dict.placeholder(str)
     # Where TFDS keeps prepared data; empty for its default, ~/tensorflow_datasets.
     config.dataset.data_dir = ml_collections.config_dict.placeholder(str)
-    # Only so many training images, to over-fit on purpose; empty for all.
-    config.dataset.num_train_images = ml_collections.config_dict.placeholder(int)
     # Side of the letterboxed image in pixels (paper: 512), a multiple of 4 * 2**backbone_depth.
     config.dataset.image_size = 512
 

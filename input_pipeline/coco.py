@@ -157,8 +157,8 @@ def read(path: str | pathlib.Path) -> Dataset:
         image = image_entries[entry["image_id"]]
         try:
             person = _person(entry, image["height"], image["width"], where)
-        except _UnusableError as reason:
-            skipped[str(reason)].append(entry["id"])
+        except _UnusableError as error:
+            skipped[str(error)].append(entry["id"])
             continue
         persons[person.image_id].append(person)
     for reason, ids in skipped.items():
@@ -251,8 +251,7 @@ def read_keypoint_results(
             parse_keypoints(entry["keypoints"], f"{path}: result {index}")
         )
     stacked = {image_id: np.stack(rows) for image_id, rows in poses.items()}
-    values = np.unique(np.concatenate([rows[..., 2].ravel() for rows in stacked.values()] or [[0]]))
-    if not np.all(np.isin(values, (0, 1, 2))):
+    if not all(np.all(np.isin(rows[..., 2], (0, 1, 2))) for rows in stacked.values()):
         for rows in stacked.values():
             rows[..., 2] = np.where(rows[..., 2] >= score_threshold, 2, 0)
             rows[rows[..., 2] == 0] = 0

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from input_pipeline import coco, transforms
+from input_pipeline import transforms
 from pose2seg_jax.errors import UserError
 
 # No accelerator belongs to TensorFlow here; it would take the memory that JAX needs.
@@ -31,7 +31,6 @@ def train_batches(
     num_devices: int,
     process_index: int = 0,
     process_count: int = 1,
-    num_examples: int | None = None,
 ) -> Iterator[Batch]:
     """An endless stream of training batches.
 
@@ -42,7 +41,6 @@ def train_batches(
         num_devices: devices D of this process.
         process_index: of this process.
         process_count: of all processes.
-        num_examples: use only so many images, the first of the prepared order; None for all.
 
     Yields:
         image (D, B, S, S, 3) uint8; pose (D, N, 17, 3) in canvas coordinates; mask (D, N, S, S)
@@ -55,11 +53,7 @@ def train_batches(
         _share(config, "batch_size", devices),
         _share(config, "persons_per_batch", devices),
     )
-    total = builder.info.splits["train"].num_examples
-    size = min(num_examples or total, total)
-    if size == 0:
-        raise coco.CocoError("the 'train' split has no image with a person.")
-    dataset = _endless_records(builder, size, config.seed, position)
+    dataset = _endless_records(builder, config.seed, position)
     dataset = dataset.enumerate(position).shard(process_count, process_index)
     features = builder.info.features
 
@@ -185,20 +179,20 @@ def _pack(batch: dict[str, Any], slots: int, seed: int) -> dict[str, tf.Tensor]:
 
 
 def _endless_records(
-    builder: tfds.core.DatasetBuilder, size: int, seed: int, position: int
+    builder: tfds.core.DatasetBuilder, seed: int, position: int
 ) -> tf.data.Dataset:
     """Serialised training examples, shuffled anew in every epoch, from `position` on."""
     files = _files(builder, "train")
-    whole = size == builder.info.splits["train"].num_examples
+    size = builder.info.splits["train"].num_examples
 
     def epoch(number):
         # One seed per epoch makes its order independent of where the stream was started.
         order = tf.random.stateless_uniform([], [seed, number], maxval=2**31 - 1, dtype=tf.int64)
         names = tf.data.Dataset.from_tensor_slices(files)
-        if whole:
-            names = names.shuffle(len(files), seed=order, reshuffle_each_iteration=False)
-        records = tf.data.TFRecordDataset(names).take(size)
-        return records.shuffle(min(size, 4096), seed=order, reshuffle_each_iteration=False)
+        names = names.shuffle(len(files), seed=order, reshuffle_each_iteration=False)
+        return tf.data.TFRecordDataset(names).shuffle(
+            min(size, 4096), seed=order, reshuffle_each_iteration=False
+        )
 
     epochs = tf.data.Dataset.range(position // size, np.iinfo(np.int64).max)
     return epochs.flat_map(epoch).skip(position % size)

@@ -54,7 +54,7 @@ class Alignment(NamedTuple):
     residual: Float[Array, " N"]
 
     @property
-    def fallback(self) -> Bool[Array, " N"]:
+    def fallback(self) -> Bool[jax.Array, " N"]:
         """(N,) whether no template was good enough."""
         return self.template == FALLBACK
 
@@ -151,7 +151,7 @@ def align_poses(
 
 def _person_height(
     poses: Float[Array, "N P 3"], labelled: Bool[Array, "N P"]
-) -> Float[Array, " N"]:
+) -> Float[jax.Array, " N"]:
     """Height of the standing person in image pixels; 0 if no two parts tell it."""
     first, second = jnp.asarray(_FIRST), jnp.asarray(_SECOND)
     square = jnp.sum((poses[:, first, :2] - poses[:, second, :2]) ** 2, axis=-1)
@@ -167,7 +167,7 @@ def _person_box(
     size: Float[Array, "N 2"],
     height: Float[Array, " N"],
     reach: float,
-) -> tuple[Float[Array, "N 2"], Float[Array, "N 2"]]:
+) -> tuple[Float[jax.Array, "N 2"], Float[jax.Array, "N 2"]]:
     """Low and high corner of where the person may be; the whole image if its height is unknown."""
     sparse = jnp.sum(labelled, axis=-1) <= _SPARSE_PARTS
     margin = (jnp.where(sparse, _SPARSE_REACH, reach) * height)[:, None]
@@ -182,18 +182,18 @@ def _person_box(
 
 def _fallback_window(
     low: Float[Array, "N 2"], high: Float[Array, "N 2"], roi_size: int
-) -> Float[Array, "N 2 3"]:
+) -> Float[jax.Array, "N 2 3"]:
     """The box letterboxed into the ROI."""
     matrix = geometry.letterbox((high - low)[:, ::-1], roi_size)
     return matrix.at[:, :, 2].add(-matrix[:, :1, 0] * low)
 
 
 def _cover(
-    matrices: Float[Array, "N K M 2 3"],
+    matrices: Float[jax.Array, "N K M 2 3"],
     low: Float[Array, "N 2"],
     high: Float[Array, "N 2"],
     roi_size: int,
-) -> Float[Array, "N K M 2 3"]:
+) -> Float[jax.Array, "N K M 2 3"]:
     """Shrinks and shifts matrices as little as it takes to map the box into the ROI."""
     corners = jnp.stack([low, high, jnp.stack([low[:, 0], high[:, 1]], -1),
                          jnp.stack([high[:, 0], low[:, 1]], -1)], axis=1)  # fmt: skip
@@ -214,7 +214,7 @@ def jitter_matrices(
     rotation: float,
     scale: float,
     translation: float,
-) -> Float[Array, "N 2 3"]:
+) -> Float[jax.Array, "N 2 3"]:
     """Turns, scales and moves each ROI at random about its centre (authors' code, training only).
 
     Args:
@@ -238,7 +238,7 @@ def jitter_matrices(
 
 def sample(
     images: Float[Array, "B H W C"], image_index: Int[Array, " N"], points: Float[Array, "N Q 2"]
-) -> Float[Array, "N Q C"]:
+) -> Float[jax.Array, "N Q C"]:
     """Reads images at points, bilinearly between pixel centres; outside the image is 0.
 
     Args:
@@ -271,7 +271,7 @@ def align_to_roi(
     image_index: Int[Array, " N"],
     matrices: Float[Array, "N 2 3"],
     roi_size: int,
-) -> Float[Array, "N R R C"]:
+) -> Float[jax.Array, "N R R C"]:
     """Pulls one ROI per person out of images or feature maps.
 
     Args:
@@ -287,7 +287,7 @@ def align_to_roi(
 
 def align_masks(
     masks: Float[Array, "N H W"], matrices: Float[Array, "N 2 3"], roi_size: int, samples: int = 4
-) -> Float[Array, "N R R"]:
+) -> Float[jax.Array, "N R R"]:
     """Pulls each person's mask into the ROI: the value of a cell is the share that is covered.
 
     Args:
@@ -306,7 +306,7 @@ def align_masks(
 
 def reverse_align(
     rois: Float[Array, "N R R"], matrices: Float[Array, "N 2 3"], height: int, width: int
-) -> Float[Array, "N height width"]:
+) -> Float[jax.Array, "N height width"]:
     """Takes ROI values (mask probabilities) back to the image; outside the ROI is 0.
 
     Inside the ROI, the outermost half cell repeats the cell's value, so that a person that the
@@ -326,6 +326,6 @@ def reverse_align(
     return jnp.where(inside, values, 0).reshape(-1, height, width)
 
 
-def _centers(height: int, width: int) -> Float[Array, "1 Q 2"]:
+def _centers(height: int, width: int) -> Float[jax.Array, "1 Q 2"]:
     y, x = jnp.mgrid[:height, :width]
     return (jnp.stack([x, y], axis=-1).reshape(1, -1, 2) + 0.5).astype(jnp.float32)

@@ -11,6 +11,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -49,15 +50,24 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The rows of an evaluation, the headline row first, and the results behind them."""
+    """The rows of an evaluation, the headline row first, and the results behind them.
+
+    Attributes:
+        rows: of the table.
+        results: entries of a COCO results file.
+        mean_iou: over the persons, each with the mask of its own pose; None where the results do
+            not come from the annotated poses.
+    """
 
     rows: tuple[Row, ...]
-    results: tuple[dict[str, Any], ...]
+    results: tuple[Mapping[str, Any], ...]
+    mean_iou: float | None
 
     def summary(self) -> dict[str, float]:
         """The headline: COCOHUMAN with the model's own scores, and with all scores 1.0."""
         unit, own = self.rows[0].metrics, self.rows[1].metrics
-        return dict(own) | {f"{name} (scores 1.0)": value for name, value in unit.items()}
+        summary = dict(own) | {f"{name} (scores 1.0)": value for name, value in unit.items()}
+        return summary if self.mean_iou is None else summary | {"mean IoU": self.mean_iou}
 
     def table(self) -> str:
         """All rows as text, in the layout of Tables 1 and 2."""
@@ -74,6 +84,8 @@ class Evaluation:
             ).rstrip()
             for line in [head, *cells]
         ]
+        if self.mean_iou is not None:
+            lines.append(f"mean IoU of the persons' own masks: {_number(self.mean_iou)}")
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
@@ -205,7 +217,18 @@ def evaluate_results(
         if posed:
             only = [entry for entry in results if entry.get("person_id") in members]
             add(f"{label}, {len(some)} images, members", some, only, members=members)
-    return Evaluation(tuple(rows), tuple(results))
+    return Evaluation(tuple(rows), tuple(results), _mean_iou(human, results) if posed else None)
+
+
+def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]) -> float:
+    masks = {entry["person_id"]: entry["segmentation"] for entry in results}
+    ious = [
+        mask_utils.iou([masks[person.id]], [person.segmentation], [0])[0, 0]
+        for image in images
+        for person in image.posed
+        if person.id in masks
+    ]
+    return float(np.mean(ious)) if ious else float("nan")
 
 
 def predict_split(
@@ -246,7 +269,7 @@ def predict_split(
     return seen, results
 
 
-def to_result(image_id: int, mask: Any, person_id: int | None = None) -> dict[str, Any]:
+def to_result(image_id: int | str, mask: Any, person_id: int | None = None) -> dict[str, Any]:
     """A `predictor.PersonMask` as an entry of a COCO results file."""
     counts = mask.rle["counts"]
     result = {
@@ -280,6 +303,7 @@ def evaluate_model(
         coco.CocoError: data is missing or does not fit together.
     """
     dataset = _validation(config)
+    poses: dict[int, list[tuple[int | None, np.ndarray]]]
     if poses_file is None:
         poses = {i.id: [(p.id, p.pose) for p in i.posed] for i in dataset.images}
         name = "Pose2Seg, annotated poses"

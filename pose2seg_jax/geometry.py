@@ -25,7 +25,7 @@ def fit_similarity(
     weights: Float[Array, "*#batch n"],
     *,
     reflect: bool = False,
-) -> tuple[Float[Array, "*#batch 2 3"], Float[Array, "*#batch"]]:
+) -> tuple[Float[jax.Array, "*#batch 2 3"], Float[jax.Array, "*#batch"]]:
     """Least-squares similarity (rotation, uniform scale, translation) that takes source to target.
 
     Minimises sum_i w_i |M p_i + t - q_i|^2 in closed form (paper 3.2, Eq. 1 and 2, and the authors'
@@ -74,21 +74,21 @@ def fit_similarity(
 
 def _transform(
     linear: Float[Array, "*#batch 2 2"], points: Float[Array, "*#batch n 2"]
-) -> Float[Array, "*#batch n 2"]:
+) -> Float[jax.Array, "*#batch n 2"]:
     # Sums written out: a matrix product would run in bfloat16 or TF32 on a TPU or GPU.
     return jnp.sum(linear[..., None, :, :] * points[..., None, :], axis=-1)
 
 
 def apply(
     matrix: Float[Array, "*#batch 2 3"], points: Float[Array, "*#batch n 2"]
-) -> Float[Array, "*#batch n 2"]:
+) -> Float[jax.Array, "*#batch n 2"]:
     """Maps points from the source to the destination coordinates of `matrix`."""
     return _transform(matrix[..., :2], points) + matrix[..., None, :, 2]
 
 
 def compose(
     outer: Float[Array, "*#batch 2 3"], inner: Float[Array, "*#batch 2 3"]
-) -> Float[Array, "*#batch 2 3"]:
+) -> Float[jax.Array, "*#batch 2 3"]:
     """The matrix that applies `inner` first and `outer` second."""
     columns = _transform(
         outer[..., :2], jnp.swapaxes(inner, -1, -2)
@@ -97,7 +97,7 @@ def compose(
     return jnp.swapaxes(columns, -1, -2) + offset
 
 
-def invert(matrix: Float[Array, "*#batch 2 3"]) -> Float[Array, "*#batch 2 3"]:
+def invert(matrix: Float[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch 2 3"]:
     """The matrix that maps destination coordinates back to source coordinates.
 
     A singular matrix has no inverse: its result is not finite.
@@ -110,18 +110,20 @@ def invert(matrix: Float[Array, "*#batch 2 3"]) -> Float[Array, "*#batch 2 3"]:
     return jnp.concatenate([linear, jnp.swapaxes(translation, -1, -2)], axis=-1)
 
 
-def scale_of(matrix: Float[Array, "*#batch 2 3"]) -> Float[Array, "*#batch"]:
+def scale_of(matrix: Float[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch"]:
     """The scale of a similarity: the root of the absolute value of its determinant."""
     determinant = matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
     return jnp.sqrt(jnp.abs(determinant))
 
 
-def is_mirrored(matrix: Float[Array, "*#batch 2 3"]) -> Bool[Array, "*#batch"]:
+def is_mirrored(matrix: Float[Array, "*#batch 2 3"]) -> Bool[jax.Array, "*#batch"]:
     """Whether a similarity contains a reflection."""
     return jnp.less(matrix[..., 0, 0] * matrix[..., 1, 1], matrix[..., 0, 1] * matrix[..., 1, 0])
 
 
-def letterbox(size: Float[Array, "*#batch 2"], side: float | int) -> Float[Array, "*#batch 2 3"]:
+def letterbox(
+    size: Float[Array, "*#batch 2"], side: float | int
+) -> Float[jax.Array, "*#batch 2 3"]:
     """Fits images of (height, width) `size` into a square: aspect kept, centred.
 
     Returns:

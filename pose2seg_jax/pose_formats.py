@@ -51,14 +51,15 @@ def read_poses(
             found[str(image_id)] = ImagePoses(image_id, poses, None)
     else:
         for image in coco.read(path).images:
-            poses = [person.pose for person in image.posed]
-            stacked = np.stack(poses) if poses else np.zeros((0, coco.NUM_PARTS, 3), np.float32)
+            stacked = np.zeros((len(image.posed), coco.NUM_PARTS, 3), np.float32)
+            for row, person in zip(stacked, image.posed, strict=True):
+                row[:] = person.pose
             found[image.file_name] = ImagePoses(image.id, stacked, (image.height, image.width))
     matched = {}
-    for image in images:
-        for key in (image.name, image.stem, image.stem.lstrip("0")):
+    for file in images:
+        for key in (file.name, file.stem, file.stem.lstrip("0")):
             if key in found:
-                matched[image] = found[key]
+                matched[file] = found[key]
                 break
     if not matched:
         raise coco.CocoError(

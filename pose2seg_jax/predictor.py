@@ -99,7 +99,7 @@ def predict_rois(
     from_canvas = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
     placed = geometry.apply(to_canvas, poses[..., :2])
     placed = jnp.concatenate([placed, poses[..., 2:]], axis=-1)
-    logits = model.apply(
+    logits: Any = model.apply(
         variables, features, placed, from_canvas, image_index, valid, method="segment"
     )
     probabilities = jax.nn.sigmoid(logits)
@@ -157,7 +157,7 @@ class Network:
     def predict(
         self,
         images: UInt8[np.ndarray, "D B S S 3"],
-        poses: Sequence[Sequence[np.ndarray]],
+        poses: Sequence[Sequence[Sequence[np.ndarray] | np.ndarray]],
         sizes: Int[np.ndarray, "D B 2"],
     ) -> list[list[list[PersonMask]]]:
         """Masks for any number of persons; every image is encoded once.

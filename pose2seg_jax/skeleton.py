@@ -35,7 +35,7 @@ def num_channels(limbs: Limbs, num_parts: int = 17) -> int:
 
 def skeleton_features(
     poses: Float[Array, "N P 3"], roi_size: int, limbs: Limbs = PAPER_LIMBS
-) -> Float[Array, "N R R C"]:
+) -> Float[jax.Array, "N R R C"]:
     """Draws poses into their ROIs.
 
     The first P channels are confidence maps: exp(-d^2 / 2 sigma^2) around a part, negated where

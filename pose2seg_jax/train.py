@@ -71,7 +71,6 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
         num_devices=parallel.num_local_devices(),
         process_index=process_index,
         process_count=process_count,
-        num_examples=config.dataset.num_train_images,
     )
 
     pending: tuple[int, Any, Any] | None = None
@@ -184,7 +183,7 @@ def make_panels(
             batch["pose"], pose_templates, (side, side), roi_size, reflect=config.align.reflect
         ).matrix
         images = batch["image"].astype(jnp.float32)
-        logits = model.apply(
+        logits: Any = model.apply(
             variables, batch["image"], batch["pose"], matrices, batch["image_index"], batch["valid"]
         )
         masks = batch["mask"].astype(jnp.float32) / 255
