@@ -15,6 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_steps = 2000
     config.dataset.image_size = 256
     config.model.limbs = "coco"
+    config.model.pixels = True
     config.model.stacks = 1
     config.model.backbone_features = 64
     config.model.branch_features = 32
@@ -22,6 +23,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.head_features = 16
     config.model.stem_features = 96
     config.model.stem_kernel = 3
+    # Half of the authors' jitter: 2,000 steps are too few to learn all of it.
+    config.align.jitter_rotation = 15.0
+    config.align.jitter_scale = 0.1
+    config.align.jitter_translation = 0.05
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 100

@@ -17,7 +17,7 @@ from pycocotools import mask as mask_utils
 from pose2seg_jax import affine_align, geometry, losses, parallel, train_state
 from pose2seg_jax.affine_align import Alignment
 from pose2seg_jax.geometry import Array
-from pose2seg_jax.models import Pose2Seg
+from pose2seg_jax.models import Features, Pose2Seg
 
 # Masks are taken back to images padded to multiples of this, so few sizes are compiled.
 _SIZE_STEP = 128
@@ -69,7 +69,7 @@ def predict_rois(
     model: Pose2Seg,
     variables: Any,
     pose_templates: Float[Array, "K P 3"],
-    features: Float[Array, "B h w C"],
+    features: Features,
     poses: Float[Array, "N P 3"],
     sizes: Float[Array, "N 2"],
     image_index: Int[Array, " N"],
@@ -87,7 +87,7 @@ def predict_rois(
         features: `model.encode` of letterboxed images.
         poses: (x, y, v) in the coordinates of the original images.
         sizes: (height, width) of the original image of each person.
-        image_index: the row of `features` of each person.
+        image_index: the row of the features of each person.
         valid: False for padding.
         image_size: side of the letterboxed images.
         reflect: whether mirrored alignments are tried.

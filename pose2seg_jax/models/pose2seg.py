@@ -1,5 +1,7 @@
 """Pose2Seg: images, poses and their alignment to mask logits (paper 3.1)."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, UInt8
@@ -15,6 +17,18 @@ _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
 
 
+class Features(NamedTuple):
+    """What `Pose2Seg.encode` knows of B images.
+
+    Attributes:
+        maps: (B, S/4, S/4, C), the backbone's.
+        pixels: (B, S, S, 3), the normalised images, where the model uses them; else None.
+    """
+
+    maps: Float[Array, "B h w C"]
+    pixels: Float[Array, "B S S 3"] | None
+
+
 class Pose2Seg(nn.Module):
     """The network. `__call__` trains and initialises; `encode` once and `segment` often predicts.
 
@@ -22,6 +36,9 @@ class Pose2Seg(nn.Module):
         roi_size: side of the ROI in cells (64).
         limbs: name of the limbs that are drawn, a key of `skeleton.LIMB_PRESETS`; None leaves the
             Skeleton Features out.
+        pixels: whether the image itself is aligned too, next to its features: a small person is a
+            few cells of a feature map, and a small network has no other way to its outline. (Not
+            in the paper.)
         stacks, backbone_features, backbone_depth: see `StackedHourglass`.
         branch_features, branch_units, head_features, stem_features, stem_kernel: see
             `SegmentationBranch`.
@@ -31,6 +48,7 @@ class Pose2Seg(nn.Module):
 
     roi_size: int = 64
     limbs: str | None = "paper"
+    pixels: bool = False
     stacks: int = 2
     backbone_features: int = 256
     backbone_depth: int = 4
@@ -57,16 +75,15 @@ class Pose2Seg(nn.Module):
             dtype,
         )
 
-    def encode(
-        self, images: UInt8[Array, "B S S 3"], train: bool = False
-    ) -> Float[Array, "B S/4 S/4 C"]:
+    def encode(self, images: UInt8[Array, "B S S 3"], train: bool = False) -> Features:
         """Features of whole images."""
         scaled = (images.astype(jnp.float32) - jnp.asarray(_MEAN)) / jnp.asarray(_STD)
-        return self.backbone(scaled.astype(self.dtype), train)
+        scaled = scaled.astype(self.dtype)
+        return Features(self.backbone(scaled, train), scaled if self.pixels else None)
 
     def segment(
         self,
-        features: Float[Array, "B h w C"],
+        features: Features,
         poses: Float[Array, "N P 3"],
         matrices: Float[Array, "N 2 3"],
         image_index: Int[Array, " N"],
@@ -86,7 +103,10 @@ class Pose2Seg(nn.Module):
         """
         stride = jnp.asarray([[STRIDE, 0, 0], [0, STRIDE, 0]], matrices.dtype)
         from_features = geometry.compose(matrices, stride)
-        rois = affine_align.align_to_roi(features, image_index, from_features, self.roi_size)
+        rois = affine_align.align_to_roi(features.maps, image_index, from_features, self.roi_size)
+        if features.pixels is not None:
+            seen = affine_align.align_to_roi(features.pixels, image_index, matrices, self.roi_size)
+            rois = jnp.concatenate([rois, seen], axis=-1)
         if self.limbs is not None:
             placed = geometry.apply(matrices, poses[..., :2])
             drawn = skeleton.skeleton_features(
