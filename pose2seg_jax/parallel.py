@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 AXIS = "batch"
 
@@ -28,6 +29,16 @@ def train_step(
         donate_argnums=0,
         devices=devices,
     )
+
+
+def replicate(tree: Any) -> Any:
+    """Places a state on the local devices as `train_step` returns it.
+
+    A state from elsewhere would be placed by its first step, and the second, called with another
+    placement, would be compiled again.
+    """
+    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def map_devices(

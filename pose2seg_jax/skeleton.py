@@ -49,13 +49,18 @@ def skeleton_features(
         roi_size: side R of the ROI in cells.
         limbs: pairs of parts.
     """
-    # Every channel is an outer product of a row and a column profile, cut off where the sum of a
-    # row and a column distance reaches 1. So the large array is written once, in its final order.
     center = jnp.arange(roi_size, dtype=poses.dtype)[:, None] + 0.5
-    parts, fields = _part_profiles(poses, center), _limb_profiles(poses, center, limbs)
-    profiles = [jnp.concatenate(pair, axis=-1) for pair in zip(parts, fields, strict=True)]
-    # Without the barrier XLA computes the profiles again for every cell.
-    rows, row_distances, columns, column_distances = jax.lax.optimization_barrier(profiles)
+    maps = _outer(*_part_profiles(poses, center))
+    fields = _outer(*_limb_profiles(poses, center, limbs))
+    return jnp.concatenate([maps, fields], axis=-1)
+
+
+def _outer(rows, row_distances, columns, column_distances):
+    """Channels from row and column profiles (N, R, C): their product where the distances add to < 1.
+
+    So the large arrays are written once and in their final order. Maps and fields apart: XLA would
+    compute the profiles of concatenated ones again for every cell.
+    """
     inside = jnp.abs(row_distances[:, :, None] + column_distances[:, None]) < 1
     return jnp.where(inside, rows[:, :, None] * columns[:, None], 0)
 

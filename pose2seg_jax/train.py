@@ -61,6 +61,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     else:
         _save_config(config, workdir)
     first = int(state.step)
+    state = parallel.replicate(state)
     log = MetricsLog(workdir, config.num_steps, config.batch_size, first)
     run_step = parallel.train_step(make_train_step(config, model, optimizer, pose_templates))
     draw_panels = make_panels(config, model, pose_templates)

@@ -53,6 +53,19 @@ def test_four_devices_equal_one(tmp_path):
     )
 
 
+def test_a_step_compiles_once(caplog):
+    def step(state, batch):
+        return state + parallel.sum_over_devices(jnp.sum(batch)), {}
+
+    run = parallel.train_step(step)
+    state, batch = parallel.replicate(jnp.zeros(3)), np.ones((4, 2), np.float32)
+    with jax.log_compiles():
+        for _ in range(3):
+            state, _ = run(state, batch)
+    assert sum(m.startswith("Compiling jit(_fun)") for m in caplog.messages) == 1
+    np.testing.assert_array_equal(state, np.full(3, 24.0))
+
+
 def test_every_device_holds_the_same_state(tmp_path):
     config = tiny_config(tmp_path, tmp_path)
     optimizer = train_state.create_optimizer(config)
