@@ -13,7 +13,7 @@ $(VENV)/installed: requirements.txt requirements-dev.txt $(LOCK)
 	touch $@
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
