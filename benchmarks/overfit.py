@@ -52,7 +52,10 @@ def main() -> None:
     options = parser.parse_args()
     subset = options.workdir / "coco"
     if not subset.exists():
-        write_subset(options.coco_dir, subset, options.persons)
+        partial = options.workdir / "coco.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        write_subset(options.coco_dir, partial, options.persons)
+        partial.rename(subset)
     command = [
         sys.executable,
         str(ROOT / "main.py"),

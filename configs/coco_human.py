@@ -52,7 +52,9 @@ def get_config() -> ml_collections.ConfigDict:
     # Arguments of models.Pose2Seg.
     config.model = ml_collections.ConfigDict()
     config.model.roi_size = 64  # (paper)
-    config.model.limbs = "paper"  # 39 channels (paper); "coco" for 55; none without them
+    config.model.limbs = (
+        "paper"  # 39 channels (paper); "coco" for 55; "none" without Skeleton Features
+    )
     config.model.pixels = False  # align the image itself too (ours, for small networks)
     config.model.stacks = 2  # Hourglass-2 (paper)
     config.model.backbone_features = 256  # (paper)

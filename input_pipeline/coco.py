@@ -22,12 +22,8 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.templates import PART_NAMES
 
-PART_NAMES = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
-    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
-    "right_knee", "left_ankle", "right_ankle",
-)  # fmt: skip
 NUM_PARTS = len(PART_NAMES)
 
 # COCOHUMAN in the full COCO 2017 annotation files (images, persons). The number of annotations
@@ -136,6 +132,8 @@ def read(path: str | pathlib.Path) -> Dataset:
                 raise CocoError(f"{where}: has no '{field}'.")
         if entry["id"] in image_entries:
             raise CocoError(f"{where}: the id stands twice in 'images'; ids must be unique.")
+        if not isinstance(entry["height"], int) or not isinstance(entry["width"], int):
+            raise CocoError(f"{where}: 'height' and 'width' must be whole numbers.")
         if min(entry["height"], entry["width"]) < 1:
             raise CocoError(f"{where}: size {entry['width']}x{entry['height']} is no image size.")
         image_entries[entry["id"]] = entry
@@ -236,7 +234,8 @@ def read_keypoint_results(
     Args:
         path: a JSON list of {"image_id", "category_id", "keypoints", "score"}.
         score_threshold: a part whose third value is a score counts as visible from here on. A
-            file whose third values are all 0, 1 or 2 is read as visibilities.
+            file whose third values are all 0, 1 or 2 is read as visibilities, and one without any
+            2 as visible wherever it is not 0.
 
     Returns:
         image id -> poses (P, 17, 3) in continuous coordinates, in the order of the file.
@@ -255,6 +254,10 @@ def read_keypoint_results(
         for rows in stacked.values():
             rows[..., 2] = np.where(rows[..., 2] >= score_threshold, 2, 0)
             rows[rows[..., 2] == 0] = 0
+    elif not any(np.any(rows[..., 2] == 2) for rows in stacked.values()):
+        # COCO asks for v = 1 where a method does not predict visibility; it does not mean hidden.
+        for rows in stacked.values():
+            rows[..., 2] = np.where(rows[..., 2] > 0, 2, 0)
     return stacked
 
 
@@ -291,8 +294,12 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str,
         for polygon in segmentation:
             if not isinstance(polygon, list) or not np.all(np.isfinite(np.asarray(polygon, float))):
                 raise ValueError("polygons that are not lists of finite numbers")
-            if len(polygon) >= 6:
-                polygons.append(polygon[: len(polygon) // 2 * 2])
+            points = np.asarray(polygon[: len(polygon) // 2 * 2], float).reshape(-1, 2)
+            # The cost of rasterising grows with the length of the edges.
+            if np.any(np.abs(points) > 10 * max(height, width)):
+                raise ValueError("polygons far outside the image")
+            if len(points) >= 3:
+                polygons.append(points.ravel().tolist())
         if not polygons:
             raise ValueError("no polygon of three points or more")
         rle = mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
@@ -343,8 +350,10 @@ def _person(entry: dict[str, Any], height: int, width: int, where: str) -> Perso
             segmentation = encode_segmentation(entry["segmentation"], height, width)
         except ValueError as error:
             raise _UnusableError(f"segmentation: {error}") from None
-    area = float(entry.get("area", bbox[2] * bbox[3]))
-    return Person(entry["id"], entry["image_id"], pose, bbox, area, segmentation, is_crowd)
+    area = entry.get("area", bbox[2] * bbox[3])
+    if not isinstance(area, int | float) or not np.isfinite(area) or area < 0:
+        raise CocoError(f"{where}: 'area' must be a number of pixels, not {area!r}.")
+    return Person(entry["id"], entry["image_id"], pose, bbox, float(area), segmentation, is_crowd)
 
 
 def _load_json(path: pathlib.Path) -> Any:
@@ -370,7 +379,7 @@ def _check_full_counts(dataset: Dataset, annotations: int) -> None:
     if full is None or annotations != full[0]:
         return
     found = len(dataset.human), len(dataset.persons())
-    if found != full[1:]:
+    if found != full[1:] and not dataset.skipped:
         raise CocoError(
             f"{dataset.path}: the full COCO 2017 file has {full[1]} images and {full[2]} persons"
             f" of COCOHUMAN, but {found[0]} and {found[1]} were read; get the file again from"

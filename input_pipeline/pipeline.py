@@ -1,7 +1,7 @@
 """tf.data streams: training (shuffled, repeated, augmented) and evaluation (padded, complete).
 
-The order of the training examples and all of their randomness are a pure function of the seed and
-of the position in the stream, so the data position of a checkpoint is one integer: the number
+The order of the training examples and their augmentation are a pure function of the seed and of the
+position in the stream, so the data position of a checkpoint is one integer: the number
 of examples consumed. It can be resumed with another number of processes or devices.
 """
 
@@ -50,8 +50,8 @@ def train_batches(
     """
     devices = num_devices * process_count
     images, persons = (
-        _share(config, "batch_size", devices),
-        _share(config, "persons_per_batch", devices),
+        share(config, "batch_size", devices),
+        share(config, "persons_per_batch", devices),
     )
     dataset = _endless_records(builder, config.seed, position)
     dataset = dataset.enumerate(position).shard(process_count, process_index)
@@ -82,7 +82,7 @@ def eval_batches(
         image (D, B, S, S, 3) uint8, letterboxed; image_id, height, width (D, B); valid (D, B),
         False in the padding of the last batch. B = eval.batch_size over all devices.
     """
-    images = _share(config.eval, "batch_size", num_devices)
+    images = share(config.eval, "batch_size", num_devices)
     features = builder.info.features
     decoders = {"image": tfds.decode.SkipDecoding()}
 
@@ -206,7 +206,12 @@ def _decode(encoded: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 
 
-def _share(config: ml_collections.ConfigDict, field: str, devices: int) -> int:
+def share(config: ml_collections.ConfigDict, field: str, devices: int) -> int:
+    """A device's part of a batch size.
+
+    Raises:
+        UserError: it cannot be shared equally.
+    """
     if config[field] % devices or config[field] < devices:
         raise UserError(
             f"config field {field} is {config[field]}, which cannot be shared equally by {devices}"

@@ -45,7 +45,7 @@ class Alignment(NamedTuple):
         template: (N,) index of the template, or FALLBACK.
         mirrored: (N,) whether the matrix contains a reflection.
         residual: (N,) root mean squared distance, in ROI cells, of the common parts to those of
-            the chosen template; 0 for a fallback.
+            the chosen template, of the fit before it is shrunk to cover; 0 for a fallback.
     """
 
     matrix: Float[Array, "N 2 3"]

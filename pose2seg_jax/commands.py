@@ -44,7 +44,7 @@ def templates(
         "persons": len(persons),
         "seed": config.seed,
     }
-    pose_templates.save(output, made, shares, coco.PART_NAMES, made_by)
+    pose_templates.save(output, made, shares, made_by)
     shown = ", ".join(f"{share:.1%}" for share in shares)
     print(f"{len(made)} templates of {len(persons)} persons ({shown} of them) written to {output}")
 
@@ -100,8 +100,8 @@ def predict(
         drawn = visualize.overlay(
             picture, [mask_utils.decode(mask.rle) for mask in masks], list(found.poses)
         )
-        PIL.Image.fromarray(drawn).save(directory / f"{path.stem}_overlay.png")
-        evaluation.save_results(directory / "results.json", results)
+        PIL.Image.fromarray(drawn).save(directory / f"{path.name}_overlay.png")
+    evaluation.save_results(directory / "results.json", results)
     if skipped:
         logging.warning("skipped %d images whose size is not that of the pose file.", skipped)
     print(f"{len(results)} masks and their overlays written to {directory}")
@@ -146,7 +146,7 @@ def _open_images(files: list[pathlib.Path]) -> Iterator[tuple[pathlib.Path, np.n
     for path in files:
         try:
             picture = PIL.ImageOps.exif_transpose(PIL.Image.open(path)).convert("RGB")
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
             logging.warning("%s: is no readable image (%s); skipped.", path, error)
             broken += 1
             continue

@@ -321,6 +321,19 @@ def evaluate_model(
     return evaluate_results(images, results, name, posed=poses_file is None)
 
 
+def check(config: ml_collections.ConfigDict) -> None:
+    """Whether the validation split can be evaluated: its files and the config's batch size.
+
+    Raises:
+        UserError: it cannot.
+    """
+    from input_pipeline import pipeline
+    from pose2seg_jax import parallel
+
+    ground_truth(_validation(config).human)
+    pipeline.share(config.eval, "batch_size", parallel.num_local_devices())
+
+
 def evaluate_file(config: ml_collections.ConfigDict, results_file: str) -> Evaluation:
     """Scores another method's COCO segmentation results under the same protocol."""
     dataset = _validation(config)

@@ -11,6 +11,11 @@ from jaxtyping import Float, Int
 
 from pose2seg_jax.errors import UserError
 
+PART_NAMES = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
+    "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
 MIN_PARTS = 8  # a pose with fewer labelled parts says too little (authors' code)
 MIN_VISIBILITY = 0.4  # a part whose mean v is below is missing from a template (authors' code)
 FLIPPED_PARTS = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)  # left <-> right
@@ -97,7 +102,6 @@ def save(
     path: str | pathlib.Path,
     templates: Float[np.ndarray, "K P 3"],
     shares: Float[np.ndarray, " K"],
-    part_names: tuple[str, ...],
     made_by: dict[str, Any],
 ) -> None:
     """Writes templates as JSON, one line a part. `made_by` says from what and how they were made."""
@@ -106,7 +110,7 @@ def save(
             "share": round(float(share), 4),
             "parts": {
                 name: [round(float(value), 4) for value in part]
-                for name, part in zip(part_names, template, strict=True)
+                for name, part in zip(PART_NAMES, template, strict=True)
             },
         }
         for template, share in zip(templates, shares, strict=True)
@@ -152,12 +156,15 @@ def load(path: str | pathlib.Path | None = None) -> Float[np.ndarray, "K P 3"]:
     for index, entry in enumerate(entries):
         where = f"{source}: template {index}"
         try:
-            row = np.asarray(list(entry["parts"].values()), np.float32)
+            parts = {name: entry["parts"][name] for name in PART_NAMES}
+            row = np.asarray(list(parts.values()), np.float32)
         except (TypeError, KeyError, AttributeError, ValueError):
-            raise TemplateError(f"{where}: 'parts' must map names to [x, y, v].") from None
-        if row.shape != (len(FLIPPED_PARTS), 3) or not np.all(np.isfinite(row)):
             raise TemplateError(
-                f"{where}: 'parts' must hold {len(FLIPPED_PARTS)} finite triples [x, y, v],"
+                f"{where}: 'parts' must map each of {', '.join(PART_NAMES)} to [x, y, v]."
+            ) from None
+        if row.shape != (len(PART_NAMES), 3) or not np.all(np.isfinite(row)):
+            raise TemplateError(
+                f"{where}: 'parts' must hold {len(PART_NAMES)} finite triples [x, y, v],"
                 f" found an array of shape {row.shape}."
             )
         if np.any(row[:, 2] < 0) or np.any(row[:, 2] > 2) or np.any(np.abs(row[:, :2] - 0.5) > 1):

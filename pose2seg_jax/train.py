@@ -48,6 +48,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
         NonFiniteLossError: with the step and the ids of the batch. The last good checkpoint stays.
     """
     process_index, process_count = parallel.processes()
+    # What only the evaluation needs is checked now, not after hours of training.
+    evaluate.check(config)
     builder = coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "train")
     model = train_state.create_model(config, parallel.AXIS)
     optimizer = train_state.create_optimizer(config)
@@ -95,10 +97,17 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
             log.images(step, draw_panels(state, batch))
         if saves:
             _check_finite(*pending)
-            if evaluates:
+            if not evaluates:
+                checkpoints.save(state, position)
+                continue
+            try:
                 results = _evaluate(config, state, pose_templates)
-                log.scalars(step, {f"validation/{name}": value for name, value in results.items()})
-            checkpoints.save(state, position, results if evaluates else None)
+            except BaseException:
+                checkpoints.save(state, position)
+                checkpoints.close()
+                raise
+            log.scalars(step, {f"validation/{name}": value for name, value in results.items()})
+            checkpoints.save(state, position, results or None)
     checkpoints.close()
     log.close()
     if first >= config.num_steps:
@@ -176,6 +185,7 @@ def make_panels(
 ) -> Callable[[TrainState, dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """A function that draws, for some persons of a batch: image, aligned ROI, skeleton, masks."""
     roi_size = config.model.roi_size
+    limbs = skeleton.LIMB_PRESETS[config.model.limbs] or skeleton.PAPER_LIMBS
 
     @jax.jit
     def predict(variables, batch):
@@ -192,7 +202,7 @@ def make_panels(
         placed = jnp.concatenate([placed, batch["pose"][..., 2:]], axis=-1)
         return {
             "roi": affine_align.align_to_roi(images, batch["image_index"], matrices, roi_size),
-            "skeleton": skeleton.skeleton_features(placed, roi_size),
+            "skeleton": skeleton.skeleton_features(placed, roi_size, limbs),
             "predicted": jax.nn.sigmoid(logits),
             "true": affine_align.align_masks(masks, matrices, roi_size),
         }

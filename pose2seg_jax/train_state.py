@@ -13,6 +13,8 @@ from jaxtyping import Float, Int, PRNGKeyArray
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.models import Pose2Seg
+from pose2seg_jax.models.hourglass import STRIDE
+from pose2seg_jax.skeleton import LIMB_PRESETS
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -30,7 +32,23 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None) -> Pose2Seg:
-    """The network of a config; `axis_name` is set where it trains under pmap."""
+    """The network of a config; `axis_name` is set where it trains under pmap.
+
+    Raises:
+        UserError: a size or a name that the network does not know.
+    """
+    options = config.model
+    if options.limbs not in LIMB_PRESETS:
+        raise UserError(
+            f"config field model.limbs is '{options.limbs}'; it must be one of"
+            f" {', '.join(LIMB_PRESETS)}."
+        )
+    multiple = STRIDE * 2**options.backbone_depth
+    if config.dataset.image_size % multiple or options.roi_size % 2:
+        raise UserError(
+            f"config field dataset.image_size is {config.dataset.image_size} and model.roi_size"
+            f" {options.roi_size}; they must be multiples of {multiple} and 2."
+        )
     return Pose2Seg(**config.model, axis_name=axis_name)
 
 

@@ -41,9 +41,7 @@ def test_an_upside_down_person_is_turned_upright():
     assert placed[0, 1] < placed[11, 1] < placed[15, 1]
 
 
-@pytest.mark.parametrize(
-    "parts", [(), (3,), (5, 5)], ids=["no part", "one part", "one part, twice"]
-)
+@pytest.mark.parametrize("parts", [(), (3,)], ids=["no part", "one part"])
 def test_too_little_to_fit_falls_back_to_the_whole_image(parts):
     alignment = _align(_keep(standing_pose(200, 100, 300), parts))
     assert alignment.template == affine_align.FALLBACK
@@ -259,7 +257,7 @@ def test_a_rotated_mirrored_cropped_person_comes_back(real_dataset):
     warp = np.concatenate([linear, (center - linear @ center)[:, None]], 1).astype(np.float32)
     assert geometry.is_mirrored(warp)
     side = 512
-    moved = np.asarray(
+    moved = np.array(
         affine_align.align_to_roi(mask[None, ..., None], np.zeros(1, int), warp[None], side)
     )[..., 0]
     moved[:, 420:] = 0  # cropped

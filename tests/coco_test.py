@@ -79,6 +79,7 @@ def test_compressed_rle_and_crowds(tmp_path):
         ({"bbox": [10, 10, float("nan"), 20]}, "box without area"),
         ({"segmentation": [[1.0, 2.0, 3.0, 4.0]]}, "no polygon of three points"),
         ({"segmentation": []}, "no polygon of three points"),
+        ({"segmentation": [[1e12, 0.0, 5.0, 5.0, 0.0, 9.0]]}, "polygons far outside"),
         ({"segmentation": [[float("nan")] * 6]}, "finite"),
         ({"segmentation": {"size": [48, 64], "counts": [48 * 64]}}, "empty mask"),
         ({"segmentation": {"size": [48, 63], "counts": [48 * 63]}}, "size that is not"),
@@ -106,6 +107,7 @@ def test_unusable_persons_are_skipped_and_counted(tmp_path, caplog, changes, rea
         (_content(_annotation(), _annotation()), "annotation 7: the id stands twice"),
         (_content(_annotation(image_id=4)), "annotation 7: its image_id 4 is not in 'images'"),
         (_content(_annotation(bbox=[1, 2])), r"annotation 7: 'bbox' must be"),
+        (_content(_annotation(area=None)), r"annotation 7: 'area' must be a number of pixels"),
         (_content(images=[{"id": 3}]), "image 3: has no 'file_name'"),
         (_content(images=_content()["images"] * 2), "image 3: the id stands twice"),
         (_content(categories=[{"id": 1, "name": "cat"}]), "no category 'person'"),
@@ -175,6 +177,9 @@ def test_keypoint_results(tmp_path):
     # Visibilities stay what they are.
     path.write_text(json.dumps([entry | {"keypoints": [9.0, 8.0, 1] + [5.0, 5.0, 2] * 16}]))
     assert coco.read_keypoint_results(path, 0.3)[3][0, :2, 2].tolist() == [1, 2]
+    # Without any 2 they only say that the part is there.
+    path.write_text(json.dumps([entry | {"keypoints": [9.0, 8.0, 1] * 17}]))
+    assert np.all(coco.read_keypoint_results(path, 0.3)[3][..., 2] == 2)
     for content, message in (
         ({}, "is no COCO results file"),
         ([{"image_id": 3}], "result 0 has no 'keypoints'"),

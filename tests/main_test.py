@@ -1,10 +1,13 @@
 """The program as a user runs it: train, kill, resume, evaluate, predict."""
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import jax
@@ -21,6 +24,8 @@ from pose2seg_jax.checkpoints import CheckpointError, Checkpoints
 from pose2seg_jax.pose_formats import read_poses
 from pose2seg_jax.predictor import Network
 
+_CACHE = tempfile.mkdtemp(prefix="pose2seg_test_")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 _SIZES = [
     "batch_size=4",
     "persons_per_batch=4",
@@ -42,6 +47,9 @@ _SIZES = [
 
 def _command(*arguments):
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    # The runs of a test compile the same network.
+    environment["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
     command = [sys.executable, "main.py", "--config=configs/coco_human_small.py", *arguments]
     return {"args": command, "cwd": ROOT, "env": environment, "text": True}
 
@@ -106,7 +114,8 @@ def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
     assert len(before & after) >= 6
     overlays = sorted((tmp_path / "out").glob("*_overlay.png"))
     assert len(overlays) == 5
-    assert PIL.Image.open(overlays[0]).size in ((160, 120), (112, 144))
+    with PIL.Image.open(overlays[0]) as overlay:
+        assert overlay.size in ((160, 120), (112, 144))
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,13 @@ def test_missing_data_is_named_with_its_source(tmp_path):
         coco_human.prepare(str(tmp_path), None, "train")
     write_coco(tmp_path, {"val2017": [1]})
     assert coco_human.prepare(str(tmp_path), str(tmp_path / "tfds"), "validation")
+    # The annotations of the other split alone do not matter.
+    annotations = tmp_path / "annotations"
+    shutil.copy(
+        annotations / "person_keypoints_val2017.json",
+        annotations / "person_keypoints_train2017.json",
+    )
+    assert coco_human.prepare(str(tmp_path), str(tmp_path / "tfds"), "validation")
     shutil.rmtree(tmp_path / "val2017")
     with pytest.raises(coco.CocoError, match=r"val2017: is missing.*zips/val2017\.zip"):
         coco_human.prepare(str(tmp_path), None, "validation")

@@ -8,7 +8,7 @@ from conftest import standing_pose
 
 from pose2seg_jax import templates
 
-NAMES = tuple(f"part{i}" for i in range(17))
+NAMES = templates.PART_NAMES
 
 
 def _people():
@@ -49,7 +49,7 @@ def test_poses_with_few_parts_are_not_used():
 def test_save_and_load(tmp_path):
     made, shares = templates.make_templates(*_people(), num_templates=2)
     path = tmp_path / "t.json"
-    templates.save(path, made, shares, NAMES, {"command": "x"})
+    templates.save(path, made, shares, {"command": "x"})
     np.testing.assert_allclose(templates.load(path), made, atol=1e-4)
     assert len(path.read_text().splitlines()) < 70
 
@@ -72,10 +72,10 @@ def _valid():
         (lambda c: c.update(format="other"), "'format' is not"),
         (lambda c: c.update(templates=[]), "'templates' is not a list"),
         (lambda c: c["templates"][0].pop("parts"), "template 0: 'parts' must map"),
-        (lambda c: c["templates"][0]["parts"].pop("part3"), "template 0: .* 17 finite triples"),
-        (lambda c: c["templates"][0]["parts"].update(part3=[0, 0]), "template 0"),
-        (lambda c: c["templates"][0]["parts"].update(part3=[0, 0, 3]), r"v must be in \[0, 2\]"),
-        (lambda c: c["templates"][0]["parts"].update(part3=[9, 0, 1]), "within 1 of the centre"),
+        (lambda c: c["templates"][0]["parts"].pop("nose"), "template 0: 'parts' must map each"),
+        (lambda c: c["templates"][0]["parts"].update(nose=[0, 0]), "template 0"),
+        (lambda c: c["templates"][0]["parts"].update(nose=[0, 0, 3]), r"v must be in \[0, 2\]"),
+        (lambda c: c["templates"][0]["parts"].update(nose=[9, 0, 1]), "within 1 of the centre"),
         (
             lambda c: c["templates"][0].update(parts={n: [0.5, 0.5, 0] for n in NAMES}),
             "fewer than two parts",

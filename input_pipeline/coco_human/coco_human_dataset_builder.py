@@ -108,9 +108,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if not coco_dir:
             raise coco.CocoError("coco_human: name the COCO directory in COCO_DIR or coco_dir.")
         self._coco_dir = pathlib.Path(coco_dir).resolve()
-        self._splits = [s for s in SPLITS if self._annotations(s).exists()]
+        # COCO's annotation archive always holds both files; images may be there for one only.
+        self._splits = [
+            split
+            for split in SPLITS
+            if self._annotations(split).exists() and (self._coco_dir / SPLITS[split]).is_dir()
+        ]
         if not self._splits:
-            annotation_file(coco_dir, "train")  # raises
+            for split in SPLITS:
+                annotation_file(coco_dir, split)  # raises
         kwargs["config"] = tfds.core.BuilderConfig(
             name=self._fingerprint(), description=f"Persons of {self._coco_dir}"
         )
@@ -123,11 +129,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         digest = hashlib.sha256(str(self._coco_dir).encode())
         for split in self._splits:
             digest.update(self._annotations(split).read_bytes())
-            folder = self._coco_dir / SPLITS[split]
-            if folder.is_dir():
-                with os.scandir(folder) as files:
-                    stats = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-                digest.update(repr(stats).encode())
+            with os.scandir(self._coco_dir / SPLITS[split]) as files:
+                stats = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+            digest.update(repr(stats).encode())
         return digest.hexdigest()[:16]
 
     def _info(self) -> tfds.core.DatasetInfo:

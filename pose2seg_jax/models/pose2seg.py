@@ -34,8 +34,8 @@ class Pose2Seg(nn.Module):
 
     Attributes:
         roi_size: side of the ROI in cells (64).
-        limbs: name of the limbs that are drawn, a key of `skeleton.LIMB_PRESETS`; None leaves the
-            Skeleton Features out.
+        limbs: name of the limbs that are drawn, a key of `skeleton.LIMB_PRESETS`; "none"
+            leaves the Skeleton Features out.
         pixels: whether the image itself is aligned too, next to its features: a small person is a
             few cells of a feature map, and a small network has no other way to its outline. (Not
             in the paper.)
@@ -47,7 +47,7 @@ class Pose2Seg(nn.Module):
     """
 
     roi_size: int = 64
-    limbs: str | None = "paper"
+    limbs: str = "paper"
     pixels: bool = False
     stacks: int = 2
     backbone_features: int = 256
@@ -107,12 +107,13 @@ class Pose2Seg(nn.Module):
         if features.pixels is not None:
             seen = affine_align.align_to_roi(features.pixels, image_index, matrices, self.roi_size)
             rois = jnp.concatenate([rois, seen], axis=-1)
-        if self.limbs is not None:
+        limbs = skeleton.LIMB_PRESETS[self.limbs]
+        if limbs is not None:
             placed = geometry.apply(matrices, poses[..., :2])
             drawn = skeleton.skeleton_features(
                 jnp.concatenate([placed, poses[..., 2:]], -1),
                 self.roi_size,
-                skeleton.LIMB_PRESETS[self.limbs],
+                limbs,
             )
             rois = jnp.concatenate([rois, drawn.astype(rois.dtype)], axis=-1)
         return self.branch(rois, train, valid)
