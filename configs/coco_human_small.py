@@ -1,6 +1,10 @@
 """A small network at 256 px that two CPU cores can train: 0.49 M parameters.
 
-python main.py --config=configs/coco_human_small.py --workdir=RUN --config.dataset.coco_dir=COCO
+    python main.py --config=configs/coco_human_small.py --workdir=RUN --config.dataset.coco_dir=COCO
+
+About 1.1 s a step on two CPU cores. Without `model.pixels`, with the authors' jitter and a BatchNorm
+momentum of 0.9, 2,000 steps gave AP .266 (scores 1.0) and .363 (own scores) on our validation split
+(seed 0); the present choices have not been trained to the end yet.
 """
 
 import ml_collections
