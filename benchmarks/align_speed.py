@@ -151,8 +151,7 @@ def main() -> None:
     print(f"alignment, {PERSONS} persons, 6 candidates each, same choice for {agreeing:.1%}:")
     print(f"  jit {fast / PERSONS * 1e6:.1f} us a person, NumPy {slow / PERSONS * 1e6:.1f} us")
 
-    placed = geometry.apply(aligned.matrix, poses_on_device[..., :2])
-    placed = jnp.concatenate([placed, poses_on_device[..., 2:]], -1)
+    placed = geometry.apply_to_poses(aligned.matrix, poses_on_device)
     draw = jax.jit(lambda p: skeleton.skeleton_features(p, ROI))
     on_host = np.asarray(placed)
     features = np.asarray(draw(placed))

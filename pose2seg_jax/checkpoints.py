@@ -130,19 +130,21 @@ class Checkpoints:
 def _check_shapes(saved: Any, like: TrainState, where: str) -> None:
     def shapes(tree):
         flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-        return {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in flat}
+        return {
+            jax.tree_util.keystr(path, simple=True, separator="/"): tuple(x.shape)
+            for path, x in flat
+        }
 
     found, expected = shapes(getattr(saved, "tree", saved)["params"]), shapes(like.params)
-    if found == expected:
-        return
     problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
     problems += [f"{name} is not in the model" for name in found.keys() - expected.keys()]
     problems += [
-        f"{name} has shape {tuple(found[name])}, the model {expected[name]}"
+        f"{name} has shape {found[name]}, the model {expected[name]}"
         for name in found.keys() & expected.keys()
-        if tuple(found[name]) != tuple(expected[name])
+        if found[name] != expected[name]
     ]
-    raise CheckpointError(
-        f"{where}: was made with another model than the config describes: {sorted(problems)[0]}"
-        f" ({len(problems)} differences). Use the config of that run, or another --workdir."
-    )
+    if problems:
+        raise CheckpointError(
+            f"{where}: was made with another model than the config describes: {sorted(problems)[0]}"
+            f" ({len(problems)} differences). Use the config of that run, or another --workdir."
+        )

@@ -80,28 +80,30 @@ def predict(
     directory = pathlib.Path(output)
     directory.mkdir(parents=True, exist_ok=True)
     results, skipped = [], 0
-    for path, picture in _open_images(files):
-        found = matched.get(path)
-        if found is None:
-            logging.warning(
-                "%s: %s holds no pose of this image; no mask is predicted.", path, poses
+    try:
+        for path, picture in _open_images(files):
+            found = matched.get(path)
+            if found is None:
+                logging.warning(
+                    "%s: %s holds no pose of this image; no mask is predicted.", path, poses
+                )
+                found = ImagePoses(path.stem, np.zeros((0, 17, 3), np.float32), None)
+            size = picture.shape[:2]
+            if found.size is not None and found.size != size:
+                logging.warning(
+                    "%s: is %dx%d, but %s says %dx%d; skipped.",
+                    path, size[1], size[0], poses, found.size[1], found.size[0],
+                )  # fmt: skip
+                skipped += 1
+                continue
+            masks = _predict_image(network, picture, found.poses)
+            results += [evaluation.to_result(found.image_id, mask) for mask in masks]
+            drawn = visualize.overlay(
+                picture, [mask_utils.decode(mask.rle) for mask in masks], list(found.poses)
             )
-            found = ImagePoses(path.stem, np.zeros((0, 17, 3), np.float32), None)
-        size = picture.shape[:2]
-        if found.size is not None and found.size != size:
-            logging.warning(
-                "%s: is %dx%d, but %s says %dx%d; skipped.",
-                path, size[1], size[0], poses, found.size[1], found.size[0],
-            )  # fmt: skip
-            skipped += 1
-            continue
-        masks = _predict_image(network, picture, found.poses)
-        results += [evaluation.to_result(found.image_id, mask) for mask in masks]
-        drawn = visualize.overlay(
-            picture, [mask_utils.decode(mask.rle) for mask in masks], list(found.poses)
-        )
-        PIL.Image.fromarray(drawn).save(directory / f"{path.name}_overlay.png")
-    evaluation.save_results(directory / "results.json", results)
+            PIL.Image.fromarray(drawn).save(directory / f"{path.name}_overlay.png")
+    finally:  # what is done is kept, whatever happens to the next image
+        evaluation.save_results(directory / "results.json", results)
     if skipped:
         logging.warning("skipped %d images whose size is not that of the pose file.", skipped)
     print(f"{len(results)} masks and their overlays written to {directory}")

@@ -86,6 +86,13 @@ def apply(
     return _transform(matrix[..., :2], points) + matrix[..., None, :, 2]
 
 
+def apply_to_poses(
+    matrix: Float[Array, "*#batch 2 3"], poses: Float[Array, "*#batch n 3"]
+) -> Float[jax.Array, "*#batch n 3"]:
+    """Maps poses (x, y, v) like `apply`; v stays. Left and right are not swapped."""
+    return jnp.concatenate([apply(matrix, poses[..., :2]), poses[..., 2:]], axis=-1)
+
+
 def compose(
     outer: Float[Array, "*#batch 2 3"], inner: Float[Array, "*#batch 2 3"]
 ) -> Float[jax.Array, "*#batch 2 3"]:

@@ -1,6 +1,5 @@
 """Training loss and the quantities that are logged with it."""
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Bool, Float
@@ -34,8 +33,3 @@ def mask_score(probabilities: Float[Array, "N R R"]) -> Float[Array, " N"]:
     inside = probabilities > 0.5
     total = jnp.sum(jnp.where(inside, probabilities, 0), axis=(1, 2))
     return total / jnp.maximum(jnp.sum(inside, axis=(1, 2)), 1)
-
-
-def all_finite(tree: object) -> Bool[Array, ""]:
-    """Whether every number of a tree is finite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

@@ -97,8 +97,7 @@ def predict_rois(
     )
     to_canvas = geometry.letterbox(sizes, image_size)
     from_canvas = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
-    placed = geometry.apply(to_canvas, poses[..., :2])
-    placed = jnp.concatenate([placed, poses[..., 2:]], axis=-1)
+    placed = geometry.apply_to_poses(to_canvas, poses)
     logits: Any = model.apply(
         variables, features, placed, from_canvas, image_index, valid, method="segment"
     )
@@ -182,8 +181,8 @@ class Network:
         features = self._encode(self._variables, images)
         for start in range(0, rounds * self._slots, self._slots):
             chunks = [queue[start : start + self._slots] for queue in queues]
-            predicted, image_index, valid = self._segment_chunk(features, chunks, sizes)
-            masks = self._to_images(predicted, image_index, valid, sizes)
+            predicted, person_sizes = self._segment_chunk(features, chunks, sizes)
+            masks = self._to_images(predicted, person_sizes)
             for d, chunk in enumerate(chunks):
                 for slot, (b, _) in enumerate(chunk):
                     height, width = sizes[d, b]
@@ -201,17 +200,16 @@ class Network:
         for d, chunk in enumerate(chunks):
             for slot, (b, pose) in enumerate(chunk):
                 poses[d, slot], image_index[d, slot], valid[d, slot] = pose, b, True
-        person_sizes = np.take_along_axis(sizes, image_index[..., None], axis=1).astype(np.float32)
-        person_sizes = np.maximum(person_sizes, 1)  # padded images have no size
-        predicted = self._segment(
-            self._variables, features, poses, person_sizes, image_index, valid
-        )
-        return parallel.to_host(predicted), image_index, valid
-
-    def _to_images(self, predicted, image_index, valid, sizes):
         person_sizes = np.take_along_axis(sizes, image_index[..., None], axis=1)
+        person_sizes = np.where(valid[..., None], person_sizes, 1)  # an empty slot has no size
+        predicted = self._segment(
+            self._variables, features, poses, person_sizes.astype(np.float32), image_index, valid
+        )
+        return parallel.to_host(predicted), person_sizes
+
+    def _to_images(self, predicted, person_sizes):
         height, width = (
-            int(-(-n // _SIZE_STEP) * _SIZE_STEP) for n in person_sizes[valid].max(axis=0)
+            int(-(-n // _SIZE_STEP) * _SIZE_STEP) for n in person_sizes.max(axis=(0, 1))
         )
         probabilities, matrices = predicted.probabilities, predicted.alignment.matrix
         flat = self._paste(
@@ -220,7 +218,7 @@ class Network:
             height,
             width,
         )
-        return np.asarray(flat).reshape(*image_index.shape, height, width)
+        return np.asarray(flat).reshape(*person_sizes.shape[:2], height, width)
 
 
 def _paste(probabilities, matrices, height, width):

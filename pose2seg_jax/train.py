@@ -1,5 +1,6 @@
 """Training: resumable, data-parallel, watched."""
 
+import contextlib
 import json
 import pathlib
 from collections.abc import Callable
@@ -76,40 +77,36 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
         process_count=process_count,
     )
 
+    schedule = train_state.create_schedule(config)
     pending: tuple[int, Any, Any] | None = None
     results: dict[str, float] = {}
-    for step in range(first + 1, config.num_steps + 1):
-        batch = next(batches)
-        state, metrics = run_step(state, _for_device(batch))
-        position += config.batch_size
-        # The check of a step waits for its result, so it is done while the next one runs.
-        if pending is not None:
-            _check_finite(*pending)
-        pending = (step, metrics, batch)
-        last = step == config.num_steps
-        evaluates = last or (config.eval_every and step % config.eval_every == 0)
-        saves = evaluates or step % config.checkpoint_every == 0
-        if step % config.log_every == 0 or last or step == first + 1:
-            values = {name: float(value) for name, value in metrics.items()}
-            values["learning_rate"] = float(train_state.current_rate(config, step))
-            log.progress(step, values)
-        if step % config.panels_every == 0 or last:
-            log.images(step, draw_panels(state, batch))
-        if saves:
-            _check_finite(*pending)
-            if not evaluates:
-                checkpoints.save(state, position)
-                continue
-            try:
-                results = _evaluate(config, state, pose_templates)
-            except BaseException:
-                checkpoints.save(state, position)
-                checkpoints.close()
-                raise
-            log.scalars(step, {f"validation/{name}": value for name, value in results.items()})
-            checkpoints.save(state, position, results or None)
-    checkpoints.close()
-    log.close()
+    with contextlib.closing(checkpoints), contextlib.closing(log):
+        for step in range(first + 1, config.num_steps + 1):
+            batch = next(batches)
+            state, metrics = run_step(state, _for_device(batch))
+            position += config.batch_size
+            # The check of a step waits for its result, so it is done while the next one runs.
+            if pending is not None:
+                _check_finite(*pending)
+            pending = (step, metrics, batch)
+            last = step == config.num_steps
+            evaluates = last or (config.eval_every and step % config.eval_every == 0)
+            if step % config.log_every == 0 or last or step == first + 1:
+                values = {name: float(value) for name, value in metrics.items()}
+                values["learning_rate"] = float(schedule(step))
+                log.progress(step, values)
+            if step % config.panels_every == 0 or last:
+                log.images(step, draw_panels(state, batch))
+            if evaluates or step % config.checkpoint_every == 0:
+                _check_finite(*pending)
+                results = {}
+                try:
+                    if evaluates:
+                        results = _evaluate(config, state, pose_templates)
+                finally:  # an evaluation that fails must not cost the steps before it
+                    checkpoints.save(state, position, results or None)
+                if results:
+                    log.scalars(step, {f"validation/{name}": results[name] for name in results})
     if first >= config.num_steps:
         print(f"already trained for {first} steps; raise --config.num_steps to go on.")
     parallel.wait_for_all("trained")
@@ -198,8 +195,7 @@ def make_panels(
             variables, batch["image"], batch["pose"], matrices, batch["image_index"], batch["valid"]
         )
         masks = batch["mask"].astype(jnp.float32) / 255
-        placed = geometry.apply(matrices, batch["pose"][..., :2])
-        placed = jnp.concatenate([placed, batch["pose"][..., 2:]], axis=-1)
+        placed = geometry.apply_to_poses(matrices, batch["pose"])
         return {
             "roi": affine_align.align_to_roi(images, batch["image_index"], matrices, roi_size),
             "skeleton": skeleton.skeleton_features(placed, roi_size, limbs),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Int, PRNGKeyArray
 
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
@@ -108,8 +108,3 @@ def create_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransfo
 
     decay = config.optimizer.weight_decay
     return optax.adamw(create_schedule(config), weight_decay=decay, mask=is_kernel)
-
-
-def current_rate(config: ml_collections.ConfigDict, step: int) -> Float[Array, ""]:
-    """The learning rate of a step."""
-    return jnp.asarray(create_schedule(config)(step))

@@ -46,7 +46,7 @@ def annotation_file(coco_dir: str | pathlib.Path | None, split: str) -> pathlib.
         )
     root = pathlib.Path(coco_dir)
     folder = SPLITS[split]
-    path = root / "annotations" / f"person_keypoints_{folder}.json"
+    path = _annotations(root, split)
     for wanted, source in ((path, "annotations"), (root / folder, folder)):
         if not wanted.exists():
             raise coco.CocoError(
@@ -55,6 +55,10 @@ def annotation_file(coco_dir: str | pathlib.Path | None, split: str) -> pathlib.
                 " name another directory (--config.dataset.coco_dir=DIR)."
             )
     return path
+
+
+def _annotations(root: pathlib.Path, split: str) -> pathlib.Path:
+    return root / "annotations" / f"person_keypoints_{SPLITS[split]}.json"
 
 
 def read_image_file(path: pathlib.Path, height: int, width: int) -> bytes:
@@ -68,27 +72,26 @@ def read_image_file(path: pathlib.Path, height: int, width: int) -> bytes:
     """
     try:
         encoded = path.read_bytes()
-        image = PIL.Image.open(io.BytesIO(encoded))
+        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(encoded))
         image.load()  # finds truncated files
     except FileNotFoundError:
         raise coco.CocoError(f"{path}: is missing") from None
     except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise coco.CocoError(f"{path}: is no readable image ({error})") from None
-    shown = PIL.ImageOps.exif_transpose(image)
-    turned = image.getexif().get(0x0112, 1) != 1
-    if turned and shown.size == (width, height):
-        buffer = io.BytesIO()
-        shown.convert("RGB").save(buffer, "PNG")
-        return buffer.getvalue()
+    decodable = image.format in ("JPEG", "PNG") and image.mode in ("RGB", "L", "CMYK", "RGBA")
+    if image.getexif().get(0x0112, 1) != 1:
+        shown = PIL.ImageOps.exif_transpose(image)
+        if shown.size == (width, height):
+            image, decodable = shown, False
     if image.size != (width, height):
         raise coco.CocoError(
             f"{path}: is {image.width}x{image.height}, but its annotation says {width}x{height}"
         )
-    if image.format not in ("JPEG", "PNG") or image.mode not in ("RGB", "L", "CMYK", "RGBA"):
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "PNG")
-        return buffer.getvalue()
-    return encoded
+    if decodable:
+        return encoded
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -112,7 +115,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._splits = [
             split
             for split in SPLITS
-            if self._annotations(split).exists() and (self._coco_dir / SPLITS[split]).is_dir()
+            if _annotations(self._coco_dir, split).exists()
+            and (self._coco_dir / SPLITS[split]).is_dir()
         ]
         if not self._splits:
             for split in SPLITS:
@@ -122,13 +126,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
         super().__init__(**kwargs)
 
-    def _annotations(self, split: str) -> pathlib.Path:
-        return self._coco_dir / "annotations" / f"person_keypoints_{SPLITS[split]}.json"
-
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(str(self._coco_dir).encode())
         for split in self._splits:
-            digest.update(self._annotations(split).read_bytes())
+            digest.update(_annotations(self._coco_dir, split).read_bytes())
             with os.scandir(self._coco_dir / SPLITS[split]) as files:
                 stats = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
             digest.update(repr(stats).encode())

@@ -109,12 +109,8 @@ class Pose2Seg(nn.Module):
             rois = jnp.concatenate([rois, seen], axis=-1)
         limbs = skeleton.LIMB_PRESETS[self.limbs]
         if limbs is not None:
-            placed = geometry.apply(matrices, poses[..., :2])
-            drawn = skeleton.skeleton_features(
-                jnp.concatenate([placed, poses[..., 2:]], -1),
-                self.roi_size,
-                limbs,
-            )
+            placed = geometry.apply_to_poses(matrices, poses)
+            drawn = skeleton.skeleton_features(placed, self.roi_size, limbs)
             rois = jnp.concatenate([rois, drawn.astype(rois.dtype)], axis=-1)
         return self.branch(rois, train, valid)
 
