@@ -26,8 +26,8 @@ from pose2seg_jax.templates import PART_NAMES
 
 NUM_PARTS = len(PART_NAMES)
 
-# COCOHUMAN in the full COCO 2017 annotation files (images, persons). The number of annotations
-# tells a full file from a subset or a file of one's own.
+# Annotations in the full COCO 2017 files, and COCOHUMAN in them (images, persons). The number of
+# annotations tells a full file from a subset or a file of one's own.
 _FULL_FILES = {
     "person_keypoints_train2017.json": (262465, 56599, 149813),
     "person_keypoints_val2017.json": (11004, 2346, 6352),
@@ -118,45 +118,39 @@ def read(path: str | pathlib.Path) -> Dataset:
     """
     path = pathlib.Path(path)
     content = _load(path)
-    categories = {c.get("id"): c.get("name") for c in content.get("categories", [])}
-    if categories and "person" not in categories.values():
-        raise CocoError(
-            f"{path}: has no category 'person', but {sorted(map(str, categories.values()))}."
-        )
-
-    image_entries: dict[int, dict[str, Any]] = {}
-    for entry in content["images"]:
-        where = f"{path}: image {entry.get('id')}"
-        for field in ("id", "file_name", "height", "width"):
-            if field not in entry:
-                raise CocoError(f"{where}: has no '{field}'.")
-        if entry["id"] in image_entries:
-            raise CocoError(f"{where}: the id stands twice in 'images'; ids must be unique.")
-        if not isinstance(entry["height"], int) or not isinstance(entry["width"], int):
-            raise CocoError(f"{where}: 'height' and 'width' must be whole numbers.")
+    categories = content.get("categories", [])
+    person_ids = [entry.get("id") for entry in categories if entry.get("name") == "person"]
+    if categories and not person_ids:
+        names = sorted(str(entry.get("name")) for entry in categories)
+        raise CocoError(f"{path}: has no category 'person', but {names}.")
+    entries = [
+        entry
+        for entry in content["annotations"]
+        if not categories or entry.get("category_id") in person_ids
+    ]
+    _check_full_counts(path, entries)
+    image_entries = _unique(path, "images", content["images"])
+    for image_id, entry in image_entries.items():
+        where = f"{path}: image {image_id}"
+        for field, kind in (("file_name", str), ("height", int), ("width", int)):
+            if not isinstance(entry.get(field), kind):
+                what = "a name" if kind is str else "a whole number"
+                raise CocoError(f"{where}: '{field}' must be {what}, not {entry.get(field)!r}.")
         if min(entry["height"], entry["width"]) < 1:
             raise CocoError(f"{where}: size {entry['width']}x{entry['height']} is no image size.")
-        image_entries[entry["id"]] = entry
 
     persons: dict[int, list[Person]] = collections.defaultdict(list)
     skipped: dict[str, list[int]] = collections.defaultdict(list)
-    seen = set()
-    for entry in content["annotations"]:
-        if categories and categories.get(entry.get("category_id")) != "person":
-            continue
-        where = f"{path}: annotation {entry.get('id')}"
-        if "id" not in entry:
-            raise CocoError(f"{path}: an annotation of image {entry.get('image_id')} has no 'id'.")
-        if entry["id"] in seen:
-            raise CocoError(f"{where}: the id stands twice in 'annotations'; ids must be unique.")
-        seen.add(entry["id"])
-        if entry.get("image_id") not in image_entries:
-            raise CocoError(f"{where}: its image_id {entry.get('image_id')} is not in 'images'.")
-        image = image_entries[entry["image_id"]]
+    for person_id, entry in _unique(path, "annotations", entries).items():
+        where = f"{path}: annotation {person_id}"
+        image_id = entry.get("image_id")
+        if not isinstance(image_id, int) or image_id not in image_entries:
+            raise CocoError(f"{where}: its image_id {image_id!r} is not in 'images'.")
+        image = image_entries[image_id]
         try:
             person = _person(entry, image["height"], image["width"], where)
         except _UnusableError as error:
-            skipped[str(error)].append(entry["id"])
+            skipped[str(error)].append(person_id)
             continue
         persons[person.image_id].append(person)
     for reason, ids in skipped.items():
@@ -173,9 +167,7 @@ def read(path: str | pathlib.Path) -> Dataset:
         )
         for _, entry in sorted(image_entries.items())
     )
-    dataset = Dataset(path, images, dict(skipped))
-    _check_full_counts(dataset, len(content["annotations"]))
-    return dataset
+    return Dataset(path, images, dict(skipped))
 
 
 def occluded_pairs(image: Image, iou: float = OC_IOU) -> tuple[Person, ...]:
@@ -278,44 +270,81 @@ def read_results(path: str | pathlib.Path, field: str) -> list[dict[str, Any]]:
         for key in ("image_id", field):
             if not isinstance(entry, dict) or key not in entry:
                 raise CocoError(f"{path}: result {index} has no '{key}'.")
+        if not isinstance(entry["image_id"], int | str):
+            raise CocoError(f"{path}: result {index}: 'image_id' is {entry['image_id']!r}.")
     return content
 
 
 def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str, Any]:
     """A COCO segmentation (polygons, RLE, compressed RLE) as compressed RLE.
 
-    Polygons with fewer than three points are left out.
+    Polygons with fewer than three points are left out. The mask may be empty.
 
     Raises:
-        ValueError: it is none of the three, of another size, or covers no pixel.
+        ValueError: it is none of the three, of another size, or contradicts itself.
     """
     if isinstance(segmentation, list):
         polygons = []
         for polygon in segmentation:
-            if not isinstance(polygon, list) or not np.all(np.isfinite(np.asarray(polygon, float))):
+            points = _numbers(polygon)
+            if points is None or points.ndim != 1:
                 raise ValueError("polygons that are not lists of finite numbers")
-            points = np.asarray(polygon[: len(polygon) // 2 * 2], float).reshape(-1, 2)
             # The cost of rasterising grows with the length of the edges.
             if np.any(np.abs(points) > 10 * max(height, width)):
                 raise ValueError("polygons far outside the image")
-            if len(points) >= 3:
-                polygons.append(points.ravel().tolist())
+            if len(points) >= 6:
+                polygons.append(points[: len(points) // 2 * 2].tolist())
         if not polygons:
             raise ValueError("no polygon of three points or more")
-        rle = mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
-    elif isinstance(segmentation, dict) and {"counts", "size"} <= segmentation.keys():
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError("RLE size that is not the image's")
-        rle = segmentation
-        if isinstance(segmentation["counts"], list):
-            if sum(segmentation["counts"]) != height * width:
-                raise ValueError("RLE counts that do not add up to the image")
-            rle = mask_utils.frPyObjects(segmentation, height, width)
-    else:
+        return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
+    if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
         raise ValueError("neither polygons nor RLE")
-    if mask_utils.area(rle) == 0:
-        raise ValueError("empty mask")
-    return rle
+    if segmentation["size"] not in ([height, width], (height, width)):
+        raise ValueError("RLE size that is not the image's")
+    counts = segmentation["counts"]
+    runs = counts if isinstance(counts, list) else _decompress_runs(counts)
+    # pycocotools writes beyond its buffer where they do not.
+    if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
+        raise ValueError("RLE counts that do not add up to the image")
+    if isinstance(counts, list):
+        return mask_utils.frPyObjects(segmentation, height, width)
+    return {"size": [height, width], "counts": counts}
+
+
+def _decompress_runs(text: Any) -> list[int]:
+    """Run lengths of COCO's compressed RLE.
+
+    Five bits a character from 48 up, lowest first, bit 32 for "more follows"; the last
+    character's bit 16 is the sign. From the fourth on, a run is the difference to the last but one.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("ascii", "replace")
+    if not isinstance(text, str):
+        return [-1]
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return [-1]
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return runs if shift == 0 else [-1]
+
+
+def _numbers(values: Any) -> np.ndarray | None:
+    """A list of finite numbers as an array, None for anything else."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        return None
+    return array if array.dtype.kind in "iuf" and np.all(np.isfinite(array)) else None
 
 
 class _UnusableError(ValueError):
@@ -339,17 +368,24 @@ def _person(entry: dict[str, Any], height: int, width: int, where: str) -> Perso
     if np.any(outside):
         part = PART_NAMES[int(np.argmax(outside))]
         raise _UnusableError(f"keypoints outside the image ({part} or others)")
-    if "bbox" not in entry or np.shape(entry["bbox"]) != (4,):
-        raise CocoError(f"{where}: 'bbox' must be [x, y, width, height].")
-    bbox = np.asarray(entry["bbox"], np.float64)
+    try:
+        bbox = np.asarray(entry.get("bbox"), np.float64)
+    except (TypeError, ValueError):
+        bbox = np.zeros(0)
+    if bbox.shape != (4,):
+        raise CocoError(f"{where}: 'bbox' must be [x, y, width, height], not {entry.get('bbox')}.")
     if not np.all(np.isfinite(bbox)) or np.any(bbox[2:] <= 0):
         raise _UnusableError("a box without area")
+    if np.any(bbox[:2] >= (width, height)) or np.any(bbox[:2] + bbox[2:] <= 0):
+        raise _UnusableError("a box outside the image")
     segmentation = None
     if "segmentation" in entry:
         try:
             segmentation = encode_segmentation(entry["segmentation"], height, width)
         except ValueError as error:
             raise _UnusableError(f"segmentation: {error}") from None
+        if mask_utils.area(segmentation) == 0:
+            raise _UnusableError("segmentation: empty mask")
     area = entry.get("area", bbox[2] * bbox[3])
     if not isinstance(area, int | float) or not np.isfinite(area) or area < 0:
         raise CocoError(f"{where}: 'area' must be a number of pixels, not {area!r}.")
@@ -371,18 +407,42 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
     for field in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(field), list):
             raise CocoError(f"{path}: is no COCO annotation file: it has no list '{field}'.")
+    for field in ("images", "annotations", "categories"):
+        for index, entry in enumerate(content.get(field, [])):
+            if not isinstance(entry, dict):
+                raise CocoError(
+                    f"{path}: {field}[{index}] must be an object, not {type(entry).__name__}."
+                )
     return content
 
 
-def _check_full_counts(dataset: Dataset, annotations: int) -> None:
-    full = _FULL_FILES.get(dataset.path.name)
-    if full is None or annotations != full[0]:
+def _unique(
+    path: pathlib.Path, field: str, entries: list[dict[str, Any]]
+) -> dict[int, dict[str, Any]]:
+    """The entries of a list by their ids."""
+    by_id: dict[int, dict[str, Any]] = {}
+    for index, entry in enumerate(entries):
+        number = entry.get("id")
+        if not isinstance(number, int):
+            raise CocoError(
+                f"{path}: {field}[{index}] must have a whole number as 'id', not {number!r}."
+            )
+        if number in by_id:
+            raise CocoError(f"{path}: the id {number} stands twice in '{field}'.")
+        by_id[number] = entry
+    return by_id
+
+
+def _check_full_counts(path: pathlib.Path, entries: list[dict[str, Any]]) -> None:
+    full = _FULL_FILES.get(path.name)
+    if full is None or len(entries) != full[0]:
         return
-    found = len(dataset.human), len(dataset.persons())
-    if found != full[1:] and not dataset.skipped:
+    posed = [e for e in entries if not e.get("iscrowd") and e.get("num_keypoints")]
+    found = len({str(entry.get("image_id")) for entry in posed}), len(posed)
+    if found != full[1:]:
         raise CocoError(
-            f"{dataset.path}: the full COCO 2017 file has {full[1]} images and {full[2]} persons"
-            f" of COCOHUMAN, but {found[0]} and {found[1]} were read; get the file again from"
+            f"{path}: the full COCO 2017 file has {full[1]} images and {full[2]} persons of"
+            f" COCOHUMAN, but this one {found[0]} and {found[1]}; get the file again from"
             " http://images.cocodataset.org/annotations/annotations_trainval2017.zip."
         )
 

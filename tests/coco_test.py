@@ -84,7 +84,18 @@ def test_compressed_rle_and_crowds(tmp_path):
         ({"segmentation": {"size": [48, 64], "counts": [48 * 64]}}, "empty mask"),
         ({"segmentation": {"size": [48, 63], "counts": [48 * 63]}}, "size that is not"),
         ({"segmentation": {"size": [48, 64], "counts": [5]}}, "do not add up"),
+        ({"segmentation": {"size": [48, 64], "counts": [-1, 48 * 64 + 1]}}, "do not add up"),
+        ({"segmentation": {"size": [48, 64], "counts": ["5"]}}, "do not add up"),
+        ({"segmentation": {"size": [48, 64], "counts": "zz"}}, "do not add up"),
+        ({"segmentation": {"size": [48, 64], "counts": "\u00e9 "}}, "do not add up"),
+        ({"segmentation": {"size": [48, 64], "counts": None}}, "do not add up"),
+        ({"segmentation": {"size": 5, "counts": "0"}}, "size that is not"),
+        ({"segmentation": [{"x": 1}]}, "not lists of finite numbers"),
+        ({"segmentation": [["1", "2", "3", "4", "5", "6"]]}, "not lists of finite numbers"),
+        ({"segmentation": [[[1, 2], [3, 4], [5, 6]]]}, "not lists of finite numbers"),
         ({"segmentation": "x"}, "neither polygons nor RLE"),
+        ({"segmentation": None}, "neither polygons nor RLE"),
+        ({"bbox": [70, 10, 20, 20]}, "box outside the image"),
         ({"keypoints": [500, 15, 2] + [0] * 48, "num_keypoints": 1}, "keypoints outside"),
     ],
 )
@@ -104,12 +115,17 @@ def test_unusable_persons_are_skipped_and_counted(tmp_path, caplog, changes, rea
         (_content(_annotation(keypoints=[float("nan")] * 51)), "annotation 7.*not finite"),
         (_content(_annotation(keypoints=[1, 1, 5] * 17)), "annotation 7.*(num_keypoints|v must)"),
         (_content(_annotation(num_keypoints=5)), "annotation 7: 'num_keypoints' is 5, but 2"),
-        (_content(_annotation(), _annotation()), "annotation 7: the id stands twice"),
+        (_content(_annotation(), _annotation()), "the id 7 stands twice in 'annotations'"),
         (_content(_annotation(image_id=4)), "annotation 7: its image_id 4 is not in 'images'"),
+        (_content(_annotation(image_id=[3])), r"annotation 7: its image_id \[3\] is not in"),
+        (_content(_annotation(id="7")), r"annotations\[0\] must have a whole number as 'id'"),
+        (_content(5), r"annotations\[0\] must be an object, not int"),
+        (_content(_annotation(bbox=["a", 1, 2, 3])), "annotation 7: 'bbox' must be"),
         (_content(_annotation(bbox=[1, 2])), r"annotation 7: 'bbox' must be"),
         (_content(_annotation(area=None)), r"annotation 7: 'area' must be a number of pixels"),
-        (_content(images=[{"id": 3}]), "image 3: has no 'file_name'"),
-        (_content(images=_content()["images"] * 2), "image 3: the id stands twice"),
+        (_content(images=[{"id": 3}]), "image 3: 'file_name' must be a name, not None"),
+        (_content(images=_content()["images"] * 2), "the id 3 stands twice in 'images'"),
+        (_content(images=["3.jpg"]), r"images\[0\] must be an object, not str"),
         (_content(categories=[{"id": 1, "name": "cat"}]), "no category 'person'"),
         ({"images": []}, "no COCO annotation file: it has no list 'annotations'"),
         ([], "no COCO annotation file"),
@@ -132,6 +148,8 @@ def test_full_files_must_have_the_known_counts(tmp_path, monkeypatch):
     monkeypatch.setitem(coco._FULL_FILES, "person_keypoints_val2017.json", (1, 1, 2))
     with pytest.raises(coco.CocoError, match="has 1 images and 2 persons"):
         _read(tmp_path, _content(_annotation()), "person_keypoints_val2017.json")
+    with pytest.raises(coco.CocoError, match="1 images and 2 persons"):  # skipped or not
+        _read(tmp_path, _content(_annotation(bbox=[1, 1, 0, 0])), "person_keypoints_val2017.json")
     monkeypatch.setitem(coco._FULL_FILES, "person_keypoints_val2017.json", (1, 1, 1))
     assert _read(tmp_path, _content(_annotation()), "person_keypoints_val2017.json").persons()
 
@@ -142,6 +160,16 @@ def test_occluded_pairs(tmp_path):
     (image,) = _read(tmp_path, _content(*people)).images
     assert [p.id for p in coco.occluded_pairs(image)] == [0, 1]
     assert not coco.occluded_pairs(image, 0.6)
+
+
+def test_compressed_runs_are_those_of_pycocotools():
+    rng = np.random.RandomState(0)
+    for density in (0.0, 0.01, 0.5, 1.0):
+        mask = np.asfortranarray(rng.rand(300, 500) < density).astype(np.uint8)
+        runs = coco._decompress_runs(mask_utils.encode(mask)["counts"])
+        expected = mask_utils.frPyObjects({"size": [300, 500], "counts": runs}, 300, 500)
+        assert sum(runs) == mask.size
+        np.testing.assert_array_equal(mask_utils.decode(expected), mask)
 
 
 def test_the_counts_of_the_paper(data_dir, capsys, monkeypatch):
