@@ -18,6 +18,10 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", "configs/coco_human.py", "The experiment.")
 flags.DEFINE_string("workdir", None, "Directory of the run: checkpoints, TensorBoard, results.")
 flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "templates"], "What to do.")
+flags.DEFINE_string(
+    "distributed", None, "train on several hosts: 'auto' (TPU pod, Slurm) or INDEX/COUNT@HOST:PORT."
+)
+flags.DEFINE_string("checkpoint", "latest", "eval, predict: 'latest', 'best' or a step.")
 flags.DEFINE_string("image", None, "predict: an image file or a directory of images.")
 flags.DEFINE_string("poses", None, "eval: COCO keypoint results; predict: results or annotations.")
 flags.DEFINE_string("results", None, "eval: score this COCO segmentation results file instead.")
@@ -31,9 +35,14 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument '{argv[1]}'.")
     absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of what is meant
     config = FLAGS.config
     try:
         if FLAGS.mode == "train":
+            if FLAGS.distributed:
+                from pose2seg_jax import parallel
+
+                parallel.join(FLAGS.distributed)
             from pose2seg_jax.train import train
 
             train(config, _flag("workdir"))
@@ -44,10 +53,12 @@ def main(argv: list[str]) -> None:
             commands.templates(config, _flag("annotations"), FLAGS.split, _flag("output"))
         elif FLAGS.mode == "predict":
             names = ("workdir", "image", "poses", "output")
-            commands.predict(config, *map(_flag, names))
+            commands.predict(config, *map(_flag, names), FLAGS.checkpoint)
         else:
             workdir = FLAGS.workdir if FLAGS.results else _flag("workdir")
-            commands.evaluate(config, workdir, FLAGS.poses, FLAGS.results, FLAGS.output)
+            commands.evaluate(
+                config, workdir, FLAGS.poses, FLAGS.results, FLAGS.output, FLAGS.checkpoint
+            )
     except UserError as error:
         sys.exit(f"error: {error}")
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Bool, Float, Int, Key
 
 from pose2seg_jax import geometry
 from pose2seg_jax.geometry import Array
@@ -207,7 +207,7 @@ def _cover(
 
 
 def jitter_matrices(
-    key: PRNGKeyArray,
+    keys: Key[jax.Array, " N"],
     matrices: Float[Array, "N 2 3"],
     roi_size: int,
     *,
@@ -218,7 +218,7 @@ def jitter_matrices(
     """Turns, scales and moves each ROI at random about its centre (authors' code, training only).
 
     Args:
-        key: random key.
+        keys: (N,) random keys, one a person.
         matrices: pose coordinates to ROI.
         roi_size: side of the ROI in cells.
         rotation: largest angle in degrees, to either side.
@@ -226,7 +226,7 @@ def jitter_matrices(
         translation: largest shift as a share of the ROI, to either side, per axis.
     """
     limits = jnp.asarray([rotation * jnp.pi / 180, scale, translation, translation])
-    draws = jax.random.uniform(key, (matrices.shape[0], 4), minval=-1, maxval=1) * limits
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (4,), minval=-1, maxval=1))(keys) * limits
     factor = 1 + draws[:, 1]
     cos, sin = factor * jnp.cos(draws[:, 0]), factor * jnp.sin(draws[:, 0])
     linear = jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)

@@ -51,7 +51,7 @@ class Checkpoints:
         policies: list[Any] = [checkpoint_managers.LatestN(keep_latest)]
         if keep_best:
             best = checkpoint_managers.BestN(
-                get_metric_fn=lambda metrics: metrics[BEST_METRIC],
+                get_metric_fn=_best_metric,
                 n=keep_best,
                 keep_checkpoints_without_metrics=False,
             )
@@ -64,6 +64,7 @@ class Checkpoints:
             },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+                best_fn=_best_metric,  # without it metrics are not written at all
                 read_only=read_only,
             ),
         )
@@ -89,27 +90,28 @@ class Checkpoints:
             metrics: those of an evaluation of this state, if there was one.
         """
         host = parallel.to_host(state)
+        # A metric that is not a number cannot be ranked.
+        ranked = metrics is not None and np.isfinite(metrics[BEST_METRIC])
         self._manager.save(
             int(host.step),
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(host), data=ocp.args.JsonSave({"position": position})
             ),
-            metrics=metrics,
+            metrics=metrics if ranked else None,
             force=True,
         )
 
-    def restore(self, like: TrainState) -> tuple[TrainState, int]:
-        """The newest checkpoint and its data position.
+    def restore(self, like: TrainState, which: str = "latest") -> tuple[TrainState, int]:
+        """A checkpoint and its data position.
 
         Args:
             like: a state of the same structure.
+            which: "latest", "best" (highest AP of those kept), or a step.
 
         Raises:
             CheckpointError: there is none, or its parameters have other names or shapes.
         """
-        step = self.latest_step()
-        if step is None:
-            raise CheckpointError(self._nothing_there())
+        step = self._find(which)
         saved = self._manager.item_metadata(step)["state"]
         _check_shapes(saved, like, f"{self._directory / str(step)}")
         restored = self._manager.restore(
@@ -121,10 +123,32 @@ class Checkpoints:
         )
         return restored["state"], restored["data"]["position"]
 
+    def _find(self, which: str) -> int:
+        steps = self._manager.all_steps()
+        if not steps:
+            raise CheckpointError(self._nothing_there())
+        if which == "latest":
+            return max(steps)
+        if which == "best":
+            best = self._manager.best_step()
+            if best is not None and self._manager.metrics(best) is not None:
+                return best
+        elif which.isdigit() and int(which) in steps:
+            return int(which)
+        raise CheckpointError(
+            f"{self._directory}: has no checkpoint '{which}'; it has steps"
+            f" {', '.join(map(str, sorted(steps)))}. Take 'latest', a step, or 'best' where"
+            " training evaluated (eval_every)."
+        )
+
     def close(self) -> None:
         """Waits until everything is written."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _best_metric(metrics: dict[str, float]) -> float:
+    return metrics[BEST_METRIC]
 
 
 def _check_shapes(saved: Any, like: TrainState, where: str) -> None:

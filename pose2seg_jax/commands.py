@@ -2,20 +2,20 @@
 
 import logging
 import pathlib
-from collections.abc import Iterator
 
 import ml_collections
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 from pycocotools import mask as mask_utils
 
 from input_pipeline import coco
+from input_pipeline.images import ImageError, open_image
 from pose2seg_jax import evaluate as evaluation
-from pose2seg_jax import parallel, train_state, visualize
+from pose2seg_jax import parallel, run_record, train_state, visualize
 from pose2seg_jax import templates as pose_templates
 from pose2seg_jax.checkpoints import Checkpoints
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.geometry import Array
 from pose2seg_jax.pose_formats import ImagePoses, read_poses
 from pose2seg_jax.predictor import Network, letterbox_image
 
@@ -55,13 +55,14 @@ def evaluate(
     poses: str | None,
     results: str | None,
     output: str | None,
+    checkpoint: str = "latest",
 ) -> None:
     """Prints the table of a run, or of a results file, and writes the results."""
     if results:
         evaluated = evaluation.evaluate_file(config, results)
     else:
         assert workdir is not None
-        variables, made = restore(config, workdir)
+        variables, made = restore(config, workdir, checkpoint)
         evaluated = evaluation.evaluate_model(config, variables, made, poses)
         path = pathlib.Path(output) if output else pathlib.Path(workdir) / "results.json"
         evaluation.save_results(path, evaluated.results)
@@ -70,30 +71,33 @@ def evaluate(
 
 
 def predict(
-    config: ml_collections.ConfigDict, workdir: str, image: str, poses: str, output: str
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    image: str,
+    poses: str,
+    output: str,
+    checkpoint: str = "latest",
 ) -> None:
     """Writes a COCO results JSON and one overlay an image."""
     files = _image_files(image)
     matched = read_poses(poses, files, config.eval.part_score_threshold)
-    variables, made = restore(config, workdir)
+    variables, made = restore(config, workdir, checkpoint)
     network = Network(config, variables, made)
     directory = pathlib.Path(output)
     directory.mkdir(parents=True, exist_ok=True)
     results, skipped = [], 0
     try:
-        for path, picture in _open_images(files):
+        for path in files:
             found = matched.get(path)
             if found is None:
                 logging.warning(
                     "%s: %s holds no pose of this image; no mask is predicted.", path, poses
                 )
                 found = ImagePoses(path.stem, np.zeros((0, 17, 3), np.float32), None)
-            size = picture.shape[:2]
-            if found.size is not None and found.size != size:
-                logging.warning(
-                    "%s: is %dx%d, but %s says %dx%d; skipped.",
-                    path, size[1], size[0], poses, found.size[1], found.size[0],
-                )  # fmt: skip
+            try:
+                picture = np.asarray(open_image(path, found.size).convert("RGB"))
+            except ImageError as error:
+                logging.warning("%s; skipped.", error)
                 skipped += 1
                 continue
             masks = _predict_image(network, picture, found.poses)
@@ -105,19 +109,22 @@ def predict(
     finally:  # what is done is kept, whatever happens to the next image
         evaluation.save_results(directory / "results.json", results)
     if skipped:
-        logging.warning("skipped %d images whose size is not that of the pose file.", skipped)
+        logging.warning("skipped %d of %d images.", skipped, len(files))
     print(f"{len(results)} masks and their overlays written to {directory}")
 
 
-def restore(config: ml_collections.ConfigDict, workdir: str) -> tuple[dict, np.ndarray]:
-    """Variables of the newest checkpoint of a run, and the templates of its config.
+def restore(
+    config: ml_collections.ConfigDict, workdir: str, checkpoint: str = "latest"
+) -> tuple[dict, Array]:
+    """Variables of a checkpoint of a run, and the run's templates.
 
     Raises:
         CheckpointError: there is none, or it does not fit the config.
     """
-    like = train_state.abstract_state(config)
-    state, _ = Checkpoints(workdir, read_only=True).restore(like)
-    return state.variables, pose_templates.load(config.align.templates)
+    checkpoints = Checkpoints(workdir, read_only=True)
+    made = run_record.read(config, workdir)
+    state, _ = checkpoints.restore(train_state.abstract_state(config), checkpoint)
+    return state.variables, made
 
 
 def _predict_image(network: Network, picture: np.ndarray, poses: np.ndarray) -> list:
@@ -141,17 +148,3 @@ def _image_files(image: str) -> list[pathlib.Path]:
     if not path.exists():
         raise UserError(f"{path}: does not exist; --image takes an image file or a directory.")
     return [path]
-
-
-def _open_images(files: list[pathlib.Path]) -> Iterator[tuple[pathlib.Path, np.ndarray]]:
-    broken = 0
-    for path in files:
-        try:
-            picture = PIL.ImageOps.exif_transpose(PIL.Image.open(path)).convert("RGB")
-        except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-            logging.warning("%s: is no readable image (%s); skipped.", path, error)
-            broken += 1
-            continue
-        yield path, np.asarray(picture)
-    if broken:
-        logging.warning("skipped %d of %d images that cannot be read.", broken, len(files))

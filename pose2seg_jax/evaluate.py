@@ -338,14 +338,27 @@ def evaluate_file(config: ml_collections.ConfigDict, results_file: str) -> Evalu
     """Scores another method's COCO segmentation results under the same protocol."""
     dataset = _validation(config)
     results = coco.read_results(results_file, "segmentation")
+    _check_images(results_file, {entry["image_id"] for entry in results}, dataset)
+    images = {image.id: image for image in dataset.images}
     persons = []
     for index, entry in enumerate(results):
+        where = f"{results_file}: result {index}"
         for field in ("category_id", "score"):
             if field not in entry:
-                raise coco.CocoError(f"{results_file}: result {index} has no '{field}'.")
-        if entry["category_id"] == PERSON_CATEGORY:
-            persons.append(entry)
-    _check_images(results_file, {entry["image_id"] for entry in persons}, dataset)
+                raise coco.CocoError(f"{where} has no '{field}'.")
+        if not isinstance(entry["score"], int | float) or not np.isfinite(entry["score"]):
+            raise coco.CocoError(f"{where}: 'score' must be a number, not {entry['score']!r}.")
+        if entry["category_id"] != PERSON_CATEGORY:
+            continue
+        image = images[entry["image_id"]]
+        try:
+            mask = coco.encode_segmentation(entry["segmentation"], image.height, image.width)
+        except ValueError as error:
+            raise coco.CocoError(
+                f"{where}: 'segmentation': {error}; image {image.id} is"
+                f" {image.width}x{image.height}."
+            ) from None
+        persons.append({**entry, "segmentation": mask})
     name = pathlib.Path(results_file).name
     return evaluate_results(dataset.images, persons, name, posed=False)
 

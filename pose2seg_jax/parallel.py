@@ -4,11 +4,14 @@ State is replicated, batches have a leading device axis. `out_axes=None` takes a
 device on trust; tests/parallel_test.py checks that all devices hold the same.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+
+from pose2seg_jax.errors import UserError
 
 AXIS = "batch"
 
@@ -54,14 +57,31 @@ def sum_over_devices(tree: Any) -> Any:
     return jax.lax.psum(tree, AXIS)
 
 
-def device_key(key: jax.Array) -> jax.Array:
-    """A key of its own for each device; only within `train_step`."""
-    return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
-
-
 def num_local_devices() -> int:
     """Devices of this process."""
     return jax.local_device_count()
+
+
+def join(spec: str) -> None:
+    """Joins the other processes of a run; before anything else touches JAX.
+
+    Args:
+        spec: "auto" on a TPU pod and under Slurm or Open MPI; otherwise INDEX/COUNT@HOST:PORT, where
+            HOST:PORT is an address on the host of process 0 that the others reach.
+
+    Raises:
+        UserError: the spec is neither.
+    """
+    if spec == "auto":
+        jax.distributed.initialize()
+        return
+    match = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", spec)
+    if not match or not int(match[1]) < int(match[2]):
+        raise UserError(
+            f"--distributed is '{spec}'; it must be 'auto' or INDEX/COUNT@HOST:PORT, such as"
+            " 0/2@10.0.0.1:8476."
+        )
+    jax.distributed.initialize(match[3], int(match[2]), int(match[1]))
 
 
 def processes() -> tuple[int, int]:

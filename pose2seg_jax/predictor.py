@@ -222,6 +222,9 @@ class Network:
 
 
 def _paste(probabilities, matrices, height, width):
-    return (affine_align.reverse_align(probabilities, matrices, height, width) > 0.5).astype(
-        jnp.uint8
-    )
+    def paste(person):
+        mask = affine_align.reverse_align(*jax.tree.map(lambda x: x[None], person), height, width)
+        return (mask[0] > 0.5).astype(jnp.uint8)
+
+    # One after the other: together, 16 persons of a large photo would take gigabytes.
+    return jax.lax.map(paste, (probabilities, matrices))

@@ -4,6 +4,7 @@ import importlib.resources
 import json
 import logging
 import pathlib
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,13 @@ def save(
     logging.info("wrote %d templates to %s", len(entries), path)
 
 
+def source(path: str | pathlib.Path | None = None) -> pathlib.Path | Traversable:
+    """The template file at `path`; None for the package's own."""
+    if path is None:
+        return importlib.resources.files("pose2seg_jax") / "templates_coco_human.json"
+    return pathlib.Path(path)
+
+
 def load(path: str | pathlib.Path | None = None) -> Float[np.ndarray, "K P 3"]:
     """Reads and checks a template file.
 
@@ -135,26 +143,22 @@ def load(path: str | pathlib.Path | None = None) -> Float[np.ndarray, "K P 3"]:
     Raises:
         TemplateError: the file is missing or is no valid template file.
     """
-    source = (
-        importlib.resources.files("pose2seg_jax") / "templates_coco_human.json"
-        if path is None
-        else pathlib.Path(path)
-    )
+    file = source(path)
     make = "make one with main.py --mode=templates"
     try:
-        content = json.loads(source.read_text())
+        content = json.loads(file.read_text())
     except OSError as error:
-        raise TemplateError(f"{source}: cannot be read ({error.strerror}); {make}.") from None
+        raise TemplateError(f"{file}: cannot be read ({error.strerror}); {make}.") from None
     except ValueError as error:
-        raise TemplateError(f"{source}: is no JSON file ({error}); {make}.") from None
+        raise TemplateError(f"{file}: is no JSON file ({error}); {make}.") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise TemplateError(f"{source}: 'format' is not '{_FORMAT}'; {make}.")
+        raise TemplateError(f"{file}: 'format' is not '{_FORMAT}'; {make}.")
     entries = content.get("templates")
     if not isinstance(entries, list) or not entries:
-        raise TemplateError(f"{source}: 'templates' is not a list of templates; {make}.")
+        raise TemplateError(f"{file}: 'templates' is not a list of templates; {make}.")
     rows = []
     for index, entry in enumerate(entries):
-        where = f"{source}: template {index}"
+        where = f"{file}: template {index}"
         try:
             parts = {name: entry["parts"][name] for name in PART_NAMES}
             row = np.asarray(list(parts.values()), np.float32)

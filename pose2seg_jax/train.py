@@ -1,8 +1,6 @@
 """Training: resumable, data-parallel, watched."""
 
 import contextlib
-import json
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +18,7 @@ from pose2seg_jax import (
     geometry,
     losses,
     parallel,
+    run_record,
     skeleton,
     templates,
     train_state,
@@ -51,21 +50,27 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     process_index, process_count = parallel.processes()
     # What only the evaluation needs is checked now, not after hours of training.
     evaluate.check(config)
+    if process_index:  # where the processes share a disk, the first one prepares for all
+        parallel.wait_for_all("prepared")
     builder = coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "train")
+    if not process_index:
+        parallel.wait_for_all("prepared")
     model = train_state.create_model(config, parallel.AXIS)
     optimizer = train_state.create_optimizer(config)
     state = train_state.create_state(config, model, optimizer, jax.random.key(config.seed))
-    pose_templates = templates.load(config.align.templates)
     checkpoints = Checkpoints(workdir, keep_latest=config.keep_latest, keep_best=config.keep_best)
     position = 0
+    pose_templates = templates.load(config.align.templates)
     if checkpoints.latest_step() is not None:
+        pose_templates = run_record.read(config, workdir)
         state, position = checkpoints.restore(state)
-        print(f"goes on from step {int(state.step)} in {workdir}", flush=True)
-    else:
-        _save_config(config, workdir)
     first = int(state.step)
     state = parallel.replicate(state)
-    log = MetricsLog(workdir, config.num_steps, config.batch_size, first)
+    log = MetricsLog(workdir, config.num_steps, config.batch_size, quiet=process_index > 0)
+    if first:
+        log.say(f"goes on from step {first} in {workdir}")
+    elif not process_index:
+        run_record.write(config, workdir)
     run_step = parallel.train_step(make_train_step(config, model, optimizer, pose_templates))
     draw_panels = make_panels(config, model, pose_templates)
     batches = pipeline.train_batches(
@@ -102,13 +107,17 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
                 results = {}
                 try:
                     if evaluates:
-                        results = _evaluate(config, state, pose_templates)
+                        # Every process for itself: the others would only wait.
+                        variables = parallel.to_host(state.variables)
+                        evaluation = evaluate.evaluate_model(config, variables, pose_templates)
+                        results = evaluation.summary()
+                        log.say(evaluation.table())
+                        log.scalars(step, {f"validation/{name}": results[name] for name in results})
                 finally:  # an evaluation that fails must not cost the steps before it
                     checkpoints.save(state, position, results or None)
-                if results:
-                    log.scalars(step, {f"validation/{name}": results[name] for name in results})
-    if first >= config.num_steps:
-        print(f"already trained for {first} steps; raise --config.num_steps to go on.")
+                log.restart_clock()
+        if first >= config.num_steps:
+            log.say(f"already trained for {first} steps; raise --config.num_steps to go on.")
     parallel.wait_for_all("trained")
     return results
 
@@ -134,9 +143,10 @@ def make_train_step(
         )
         matrices = alignment.matrix
         if jitters:
+            # Keyed by the person, so that it does not depend on how they are spread.
             key = jax.random.fold_in(jax.random.key(config.seed), state.step)
             matrices = affine_align.jitter_matrices(
-                parallel.device_key(key),
+                jax.vmap(jax.random.fold_in, (None, 0))(key, batch["person_id"]),
                 matrices,
                 roi_size,
                 rotation=options.jitter_rotation,
@@ -205,7 +215,7 @@ def make_panels(
 
     def draw(state: TrainState, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         first = {name: values[0] for name, values in _for_device(batch).items()}
-        parts = parallel.to_host(predict(state.variables, first))
+        parts = parallel.to_host(predict(parallel.to_host(state.variables), first))
         shown = np.flatnonzero(first["valid"])[:_NUM_PANELS]
         images = first["image"][first["image_index"]]
         return {
@@ -219,7 +229,8 @@ def make_panels(
 
 
 def _for_device(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: values for name, values in batch.items() if not name.endswith("_id")}
+    batch = {name: values for name, values in batch.items() if name != "image_id"}
+    return batch | {"person_id": batch["person_id"].astype(np.uint32)}
 
 
 def _check_finite(step: int, metrics: dict[str, Array], batch: dict[str, np.ndarray]) -> None:
@@ -232,20 +243,3 @@ def _check_finite(step: int, metrics: dict[str, Array], batch: dict[str, np.ndar
             f" persons {persons.tolist()}. Lower optimizer.learning_rate, or look at these images;"
             " the same command goes on from the last checkpoint."
         )
-
-
-def _evaluate(
-    config: ml_collections.ConfigDict, state: TrainState, pose_templates: Array
-) -> dict[str, float]:
-    if parallel.processes()[0] != 0:
-        return {}
-    evaluation = evaluate.evaluate_model(config, state.variables, pose_templates)
-    print(evaluation.table(), flush=True)
-    return evaluation.summary()
-
-
-def _save_config(config: ml_collections.ConfigDict, workdir: str) -> None:
-    if parallel.processes()[0] == 0:
-        path = pathlib.Path(workdir)
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "config.json").write_text(json.dumps(json.loads(config.to_json()), indent=1) + "\n")

@@ -287,7 +287,12 @@ def test_jitter_stays_within_its_limits():
     matrices = np.tile(np.array([[[0.2, 0, 3], [0, 0.2, 5]]], np.float32), (200, 1, 1))
     jittered = np.asarray(
         affine_align.jitter_matrices(
-            jax.random.key(0), matrices, ROI, rotation=30.0, scale=0.2, translation=0.1
+            jax.random.split(jax.random.key(0), 200),
+            matrices,
+            ROI,
+            rotation=30.0,
+            scale=0.2,
+            translation=0.1,
         )
     )
     change = np.asarray(geometry.compose(jittered, geometry.invert(matrices)))

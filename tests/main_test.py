@@ -19,7 +19,8 @@ from conftest import ROOT, tiny_config
 from pycocotools.coco import COCO
 
 from input_pipeline import coco
-from pose2seg_jax import commands, evaluate, templates, train, train_state, visualize
+from input_pipeline.images import ImageError, open_image
+from pose2seg_jax import commands, evaluate, run_record, templates, train, train_state, visualize
 from pose2seg_jax.checkpoints import CheckpointError, Checkpoints
 from pose2seg_jax.pose_formats import read_poses
 from pose2seg_jax.predictor import Network
@@ -54,8 +55,12 @@ def _command(*arguments):
     return {"args": command, "cwd": ROOT, "env": environment, "text": True}
 
 
-def _run(*arguments):
-    return subprocess.run(**_command(*arguments), capture_output=True, check=False)
+def _run(*arguments, tensorflow=True):
+    command = _command(*arguments)
+    if not tensorflow:  # as on a machine without it
+        script = "import sys, runpy; sys.modules['tensorflow'] = None; runpy.run_path('main.py', run_name='__main__')"
+        command["args"][1:2] = ["-c", script]
+    return subprocess.run(**command, capture_output=True, check=False)
 
 
 def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
@@ -98,11 +103,14 @@ def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
     assert "others ignored" in again.stdout
 
     annotations = coco_dir / "annotations/person_keypoints_val2017.json"
+    (coco_dir / "val2017/broken.jpg").write_bytes(b"")
     predicted = _run(
         *options, "--mode=predict", f"--image={coco_dir / 'val2017'}", f"--poses={annotations}",
-        f"--output={tmp_path / 'out'}",
+        f"--output={tmp_path / 'out'}", "--checkpoint=best", tensorflow=False,
     )  # fmt: skip
     assert predicted.returncode == 0, predicted.stderr
+    assert "broken.jpg: is no readable image" in predicted.stderr
+    assert "skipped 1 of 6 images" in predicted.stderr
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert len(results) == 12
     # Prediction and evaluation are the same computation, but for how TensorFlow and JAX round.
@@ -173,15 +181,54 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         Checkpoints(tmp_path / "run", read_only=True).restore(train_state.abstract_state(config))
 
 
+def test_a_run_is_used_with_its_own_config_only(tmp_path):
+    config = tiny_config(tmp_path, tmp_path)
+    other = json.loads(templates.source().read_text())
+    other["templates"] = other["templates"][:1]
+    (tmp_path / "one.json").write_text(json.dumps(other))
+    run_record.write(config, tmp_path)
+    np.testing.assert_array_equal(run_record.read(config, tmp_path), templates.load())
+    # What does not touch the network may change.
+    config.num_steps, config.model.dtype = 7, "bfloat16"
+    run_record.read(config, tmp_path)
+    for field, value, message in (
+        ("dataset.image_size", 96, "trained with dataset.image_size=64, but the config says 96"),
+        ("align.reflect", False, "trained with align.reflect=True"),
+        ("model.pixels", False, "trained with model.pixels=True"),
+        ("align.templates", str(tmp_path / "one.json"), "not the templates that the run was"),
+    ):
+        changed = tiny_config(tmp_path, tmp_path)
+        changed.update_from_flattened_dict({field: value})
+        with pytest.raises(CheckpointError, match=message):
+            run_record.read(changed, tmp_path)
+    # The templates of a run stay its own, wherever their file has gone.
+    config.align.templates = str(tmp_path / "one.json")
+    run_record.write(config, tmp_path)
+    (tmp_path / "one.json").unlink()
+    config.align.templates = None
+    assert len(run_record.read(config, tmp_path)) == 1
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
+        run_record.read(config, tmp_path)
+
+
 def test_the_best_checkpoint_is_kept_besides_the_latest(tmp_path):
     state = train_state.abstract_state(tiny_config(tmp_path, tmp_path))
-    checkpoints = Checkpoints(tmp_path, keep_latest=1, keep_best=1)
-    for step, ap in ((1, 0.3), (2, 0.9), (3, None), (4, 0.2), (5, None)):
+    for step, ap in ((1, 0.3), (2, 0.9), (3, np.nan), (4, 0.2), (5, None)):
+        # Opened again each time, as runs that are resumed do.
+        checkpoints = Checkpoints(tmp_path, keep_latest=1, keep_best=1)
         saved = state.replace(step=np.asarray(step, np.int32))
         checkpoints.save(saved, step, None if ap is None else {"AP": ap})
-    checkpoints.close()
+        checkpoints.close()
     kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
     assert kept == {2, 5}
+    # What a kill in the middle of writing leaves behind.
+    (tmp_path / "checkpoints/6.orbax-checkpoint-tmp/state").mkdir(parents=True)
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    for which, step in (("latest", 5), ("best", 2), ("2", 2)):
+        assert checkpoints.restore(state, which)[0].step == step
+    with pytest.raises(CheckpointError, match="has no checkpoint '3'; it has steps 2, 5"):
+        checkpoints.restore(state, "3")
 
 
 def test_learning_rates_follow_the_authors_schedule():
@@ -232,13 +279,47 @@ def test_pose_files_are_matched_with_images(coco_dir, tmp_path):
         read_poses(path, images[:1], 0.3)
 
 
-def test_broken_images_are_skipped_and_named(coco_dir, caplog):
-    images = sorted((coco_dir / "val2017").iterdir())
-    images[0].write_bytes(b"")
-    pictures = list(commands._open_images(images))
-    assert [path for path, _ in pictures] == images[1:]
-    assert f"{images[0]}: is no readable image" in caplog.text
-    assert "skipped 1 of 5" in caplog.text
+def test_bad_results_are_refused_by_number(coco_dir, tmp_path):
+    config = tiny_config(coco_dir, tmp_path)
+    image = coco.read(coco_dir / "annotations/person_keypoints_val2017.json").images[0]
+    size = [image.height, image.width]
+    good = {
+        "image_id": image.id,
+        "category_id": 1,
+        "segmentation": {"size": size, "counts": [image.height * image.width]},
+        "score": 0.5,
+    }
+    path = tmp_path / "results.json"
+    for changes, message in (
+        ({"score": "high"}, "result 1: 'score' must be a number"),
+        ({"score": float("nan")}, "result 1: 'score' must be a number"),
+        ({"segmentation": {"size": size[::-1], "counts": "0"}}, r"result 1: .* size that is not"),
+        ({"segmentation": {"size": size, "counts": "zz"}}, r"result 1: .* do not add up"),
+        ({"segmentation": 5}, r"result 1: .* neither polygons nor RLE; image \d+ is"),
+        ({"image_id": [1]}, "result 1: 'image_id' is"),
+    ):
+        path.write_text(json.dumps([good, good | changes]))
+        with pytest.raises(coco.CocoError, match=message):
+            evaluate.evaluate_file(config, str(path))
+    path.write_text(json.dumps([good, good | {"category_id": 5, "segmentation": None}]))
+    assert evaluate.evaluate_file(config, str(path)).rows[0].metrics["AP"] == 0
+
+
+def test_images_are_read_one_way(tmp_path):
+    """As a viewer shows them; the stored pixels only where they alone have the annotated size."""
+    pixels = np.random.RandomState(0).randint(0, 255, (20, 30, 3)).astype(np.uint8)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.png"
+    PIL.Image.fromarray(pixels).save(path, exif=exif)
+    for size, expected in ((None, np.rot90(pixels, -1)), ((30, 20), np.rot90(pixels, -1)), ((20, 30), pixels)):  # fmt: skip
+        np.testing.assert_array_equal(np.asarray(open_image(path, size)), expected)
+    with pytest.raises(ImageError, match="is 30x20, but its annotation says 9x9"):
+        open_image(path, (9, 9))
+    path = tmp_path / "deep.png"
+    PIL.Image.fromarray(np.full((4, 4), 60000, np.uint16)).save(path)
+    with pytest.raises(ImageError, match="more than 8 bits"):
+        open_image(path)
 
 
 def test_results_of_other_images_are_refused(coco_dir, tmp_path):
@@ -248,7 +329,8 @@ def test_results_of_other_images_are_refused(coco_dir, tmp_path):
     path.write_text(json.dumps([entry]))
     with pytest.raises(coco.CocoError, match=r"image_id 5 .* belongs to other images"):
         evaluate.evaluate_file(config, str(path))
-    path.write_text(json.dumps([{"image_id": 5, "category_id": 1, "segmentation": {}}]))
+    first = coco.read(coco_dir / "annotations/person_keypoints_val2017.json").images[0].id
+    path.write_text(json.dumps([{"image_id": first, "category_id": 1, "segmentation": {}}]))
     with pytest.raises(coco.CocoError, match="result 0 has no 'score'"):
         evaluate.evaluate_file(config, str(path))
 

@@ -2,7 +2,10 @@
 
 import json
 import os
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +13,8 @@ import PIL.Image
 import pytest
 import scipy.ndimage
 import tensorflow as tf
-from conftest import standing_pose, tiny_config, write_coco
+import tensorflow_datasets as tfds
+from conftest import ROOT, standing_pose, tiny_config, write_coco
 from pycocotools import mask as mask_utils
 
 from input_pipeline import coco, pipeline, transforms
@@ -275,3 +279,45 @@ def test_no_usable_image_is_an_error(tmp_path):
     next((root / "train2017").iterdir()).write_bytes(b"")
     with pytest.raises(coco.CocoError, match="none of its 1 images with persons can be used"):
         coco_human.prepare(str(root), str(tmp_path / "tfds"), "train")
+
+
+def test_tfds_build_prepares_what_training_reads(tmp_path):
+    root, data = tmp_path / "coco", tmp_path / "tfds"
+    write_coco(root, {"train2017": [1, 2], "val2017": [1]})
+    subprocess.run(
+        [
+            pathlib.Path(sys.executable).with_name("tfds"), "build", "input_pipeline/coco_human",
+            f"--data_dir={data}", "--file_format=tfrecord",
+        ],
+        cwd=ROOT, env=os.environ | {"COCO_DIR": str(root)}, check=True, capture_output=True,
+    )  # fmt: skip
+    before = sorted(data.rglob("*.tfrecord*"))
+    assert before
+    builder = coco_human.prepare(str(root), str(data), "train")
+    assert builder.info.splits["train"].num_examples == 2
+    assert sorted(data.rglob("*.tfrecord*")) == before
+
+
+def test_crops_centre_a_person(prepared):
+    """With `crop_probability` 1 the canvas is a window around the box of one person."""
+    builder, config = prepared
+    config = config.copy_and_resolve_references()
+    config.augment.update(
+        flip=False, rotation=0.0, translation=0.0, color=0.0, crop_probability=1.0
+    )
+    config.augment.scale, config.augment.crop_margin = (1.0, 1.0), (1.2, 1.2)
+    features = builder.info.features
+    for record in tf.data.TFRecordDataset(pipeline._files(builder, "train")):
+        example = features.deserialize_example(
+            record, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        masks = pipeline.augment(example, tf.constant([0, 1], tf.int64), config)["mask"].numpy()
+        boxes = mask_utils.toBbox([_encode(mask) for mask in masks])
+        centers, sides = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:].max(axis=1)
+        chosen = np.argmin(np.abs(centers - 32).max(axis=1))
+        assert np.abs(centers[chosen] - 32).max() <= 1.5
+        assert abs(sides[chosen] - 64 / 1.2) <= 2
+
+
+def _encode(mask):
+    return mask_utils.encode(np.asfortranarray(mask > 127).astype(np.uint8))

@@ -16,12 +16,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
 import tensorflow_datasets as tfds
 from pycocotools import mask as mask_utils
 
-from input_pipeline import coco
+from input_pipeline import coco, images
 
 SPLITS = {"train": "train2017", "validation": "val2017"}
 _DOWNLOADS = {
@@ -61,34 +59,15 @@ def _annotations(root: pathlib.Path, split: str) -> pathlib.Path:
     return root / "annotations" / f"person_keypoints_{SPLITS[split]}.json"
 
 
-def read_image_file(path: pathlib.Path, height: int, width: int) -> bytes:
-    """The encoded image of a file, fit for `tf.io.decode_jpeg` and of the annotated size.
-
-    Pixels are used as a viewer shows them: an EXIF rotation is applied (the image is then
-    encoded again), unless only the stored pixels have the annotated size.
+def encoded_image(path: pathlib.Path, height: int, width: int) -> bytes:
+    """The bytes of an image that `tf.io.decode_jpeg` decodes to the pixels of `images.open_image`.
 
     Raises:
-        coco.CocoError: no readable image, or of another size.
+        images.ImageError: no readable image, or of another size.
     """
-    try:
-        encoded = path.read_bytes()
-        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(encoded))
-        image.load()  # finds truncated files
-    except FileNotFoundError:
-        raise coco.CocoError(f"{path}: is missing") from None
-    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise coco.CocoError(f"{path}: is no readable image ({error})") from None
-    decodable = image.format in ("JPEG", "PNG") and image.mode in ("RGB", "L", "CMYK", "RGBA")
-    if image.getexif().get(0x0112, 1) != 1:
-        shown = PIL.ImageOps.exif_transpose(image)
-        if shown.size == (width, height):
-            image, decodable = shown, False
-    if image.size != (width, height):
-        raise coco.CocoError(
-            f"{path}: is {image.width}x{image.height}, but its annotation says {width}x{height}"
-        )
-    if decodable:
-        return encoded
+    image = images.open_image(path, (height, width))
+    if image.format in ("JPEG", "PNG") and image.mode in ("RGB", "L", "CMYK", "RGBA"):
+        return path.read_bytes()
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
@@ -165,18 +144,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         path = annotation_file(self._coco_dir, split)
-        images = coco.read(path).human
+        human = coco.read(path).human
         skipped = []
-        for image in images:
+        for image in human:
             if any(person.segmentation is None for person in image.posed):
                 raise coco.CocoError(
                     f"{path}: image {image.id} has persons without 'segmentation'."
                 )
             try:
-                encoded = read_image_file(
+                encoded = encoded_image(
                     self._coco_dir / SPLITS[split] / image.file_name, image.height, image.width
                 )
-            except coco.CocoError as error:
+            except images.ImageError as error:
                 skipped.append(str(error))
                 continue
             yield (
@@ -192,10 +171,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         for line in skipped:
             logging.warning("skipped image: %s", line)
         if skipped:
-            logging.warning("%s: skipped %d of %d images.", path, len(skipped), len(images))
-        if len(skipped) == len(images):
+            logging.warning("%s: skipped %d of %d images.", path, len(skipped), len(human))
+        if len(skipped) == len(human):
             raise coco.CocoError(
-                f"{path}: none of its {len(images)} images with persons can be used; the first:"
+                f"{path}: none of its {len(human)} images with persons can be used; the first:"
                 f" {skipped[0] if skipped else 'there is none'}. Images are at"
                 f" {_DOWNLOADS[SPLITS[split]]}."
             )

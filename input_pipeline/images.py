@@ -1,0 +1,50 @@
+"""Image files, read one way by training, evaluation and prediction. No TensorFlow here."""
+
+import io
+import pathlib
+
+import PIL.Image
+import PIL.ImageOps
+
+from pose2seg_jax.errors import UserError
+
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+class ImageError(UserError):
+    """An image file that cannot be used; the message names it and says why."""
+
+
+def open_image(path: pathlib.Path, size: tuple[int, int] | None = None) -> PIL.Image.Image:
+    """Opens an image as a viewer shows it: an EXIF rotation is applied.
+
+    Args:
+        path: the file.
+        size: (height, width) that its annotation gives it. Where only the stored pixels have it,
+            they are left as they are.
+
+    Returns:
+        The loaded image; its `format` is None where it was rotated.
+
+    Raises:
+        ImageError: missing, unreadable, truncated, more than 8 bits a channel, or not of that size.
+    """
+    try:
+        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(path.read_bytes()))
+        image.load()  # finds truncated files
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: is missing") from None
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: is no readable image ({error})") from None
+    if image.mode[0] in "IF":
+        raise ImageError(f"{path}: has more than 8 bits a channel; convert it to 8")
+    if orientation != 1:
+        shown = PIL.ImageOps.exif_transpose(image)
+        if size is None or shown.size == size[::-1]:
+            image = shown
+    if size is not None and image.size != size[::-1]:
+        raise ImageError(
+            f"{path}: is {image.width}x{image.height}, but its annotation says {size[1]}x{size[0]}"
+        )
+    return image

@@ -1,0 +1,87 @@
+"""Two processes train as one with two devices does."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import numpy as np
+from conftest import ROOT
+
+from pose2seg_jax.checkpoints import Checkpoints
+
+_OPTIONS = [
+    "--config=configs/coco_human_small.py",
+    "--config.batch_size=4",
+    # Room for everybody: which persons of an over-full device are left out depends on the devices.
+    "--config.persons_per_batch=32",
+    "--config.dataset.image_size=64",
+    "--config.model.roi_size=32",
+    "--config.model.backbone_features=8",
+    "--config.model.backbone_depth=2",
+    "--config.model.branch_features=4",
+    "--config.model.branch_units=1",
+    "--config.model.head_features=4",
+    "--config.model.stem_features=8",
+    "--config.log_every=1",
+    "--config.checkpoint_every=2",
+    "--config.eval.batch_size=4",
+    "--config.eval.persons_per_batch=4",
+]
+
+
+def _start(devices, *arguments):
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    return subprocess.Popen(
+        [sys.executable, "main.py", *_OPTIONS, *arguments], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def _finish(processes):
+    try:
+        outputs = [process.communicate(timeout=400) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, error) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, error
+    return [out for out, _ in outputs]
+
+
+def _run_two(*arguments):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    return _finish([_start(1, *arguments, f"--distributed={i}/2@{address}") for i in range(2)])
+
+
+def _metrics(output, name):
+    return [float(value) for value in re.findall(rf"^step .* {name} (\S+)", output, re.MULTILINE)]
+
+
+def test_two_processes_train_as_one(coco_dir, tmp_path):
+    common = [
+        f"--config.dataset.coco_dir={coco_dir}",
+        f"--config.dataset.data_dir={tmp_path / 'tfds'}",
+    ]
+    workdir = tmp_path / "two"
+    first, second = _run_two(*common, f"--workdir={workdir}", "--config.num_steps=3")
+    (alone,) = _finish([_start(2, *common, f"--workdir={tmp_path}/one", "--config.num_steps=3")])
+    for name in ("loss", "gradient_norm", "persons"):
+        assert len(_metrics(alone, name)) == 3
+        # The order of the sums differs, and Adam's first steps make much of the smallest gradients.
+        np.testing.assert_allclose(_metrics(first, name), _metrics(alone, name), rtol=0.02)
+    np.testing.assert_allclose(_metrics(first, "loss")[0], _metrics(alone, "loss")[0], rtol=1e-3)
+    # One of them speaks and writes; both evaluate.
+    assert "COCOHUMAN (12 persons)" in first
+    assert "step" not in second
+    assert len(list(workdir.glob("events.out.tfevents*"))) == 1
+
+    resumed, _ = _run_two(*common, f"--workdir={workdir}", "--config.num_steps=4")
+    assert "goes on from step 3 " in resumed
+    assert Checkpoints(workdir, read_only=True).latest_step() == 4
