@@ -52,8 +52,8 @@ def main(argv: list[str]) -> None:
         if FLAGS.mode == "templates":
             commands.templates(config, _flag("annotations"), FLAGS.split, _flag("output"))
         elif FLAGS.mode == "predict":
-            names = ("workdir", "image", "poses", "output")
-            commands.predict(config, *map(_flag, names), FLAGS.checkpoint)
+            workdir, image, poses, output = map(_flag, ("workdir", "image", "poses", "output"))
+            commands.predict(config, workdir, image, poses, output, FLAGS.checkpoint)
         else:
             workdir = FLAGS.workdir if FLAGS.results else _flag("workdir")
             commands.evaluate(

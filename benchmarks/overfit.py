@@ -24,6 +24,7 @@ _OVERRIDES = (
     "augment.flip=False", "augment.rotation=0.0", "augment.scale=(1.0,1.0)",
     "augment.translation=0.0", "augment.color=0.0", "align.jitter_rotation=0.0",
     "align.jitter_scale=0.0", "align.jitter_translation=0.0", "optimizer.weight_decay=0.0",
+    "optimizer.learning_rate=1e-3",
 )  # fmt: skip
 
 

@@ -143,10 +143,10 @@ def read(path: str | pathlib.Path) -> Dataset:
     skipped: dict[str, list[int]] = collections.defaultdict(list)
     for person_id, entry in _unique(path, "annotations", entries).items():
         where = f"{path}: annotation {person_id}"
-        image_id = entry.get("image_id")
-        if not isinstance(image_id, int) or image_id not in image_entries:
-            raise CocoError(f"{where}: its image_id {image_id!r} is not in 'images'.")
-        image = image_entries[image_id]
+        belongs_to = entry.get("image_id")
+        if not isinstance(belongs_to, int) or belongs_to not in image_entries:
+            raise CocoError(f"{where}: its image_id {belongs_to!r} is not in 'images'.")
+        image = image_entries[belongs_to]
         try:
             person = _person(entry, image["height"], image["width"], where)
         except _UnusableError as error:

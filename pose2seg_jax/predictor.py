@@ -223,8 +223,9 @@ class Network:
 
 def _paste(probabilities, matrices, height, width):
     def paste(person):
-        mask = affine_align.reverse_align(*jax.tree.map(lambda x: x[None], person), height, width)
-        return (mask[0] > 0.5).astype(jnp.uint8)
+        probability, matrix = person
+        mask = affine_align.reverse_align(probability[None], matrix[None], height, width)[0]
+        return (mask > 0.5).astype(jnp.uint8)
 
     # One after the other: together, 16 persons of a large photo would take gigabytes.
     return jax.lax.map(paste, (probabilities, matrices))

@@ -75,7 +75,7 @@ def _fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")

@@ -60,7 +60,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     state = train_state.create_state(config, model, optimizer, jax.random.key(config.seed))
     checkpoints = Checkpoints(workdir, keep_latest=config.keep_latest, keep_best=config.keep_best)
     position = 0
-    pose_templates = templates.load(config.align.templates)
+    pose_templates: Array = templates.load(config.align.templates)
     if checkpoints.latest_step() is not None:
         pose_templates = run_record.read(config, workdir)
         state, position = checkpoints.restore(state)

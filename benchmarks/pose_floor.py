@@ -1,0 +1,72 @@
+"""What a mask costs that never looks at the image: capsules around the limbs of the true pose.
+
+    python benchmarks/pose_floor.py --coco_dir=COCO
+
+COCO segm AP on the validation split. A model that does not use the image well ends up here.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from input_pipeline import coco
+from input_pipeline.coco_human.coco_human_dataset_builder import annotation_file
+from pose2seg_jax import evaluate, skeleton
+
+RADIUS = 0.08  # of the longer side of the box of the labelled parts
+
+
+def capsules(pose: np.ndarray, height: int, width: int, radius: float = RADIUS) -> np.ndarray:
+    """(H, W) uint8: all pixels within `radius` of a limb, or of a part, of a pose (17, 3)."""
+    shown = pose[:, 2] > 0
+    size = max(np.ptp(pose[shown, :2], axis=0).max(), 1) if shown.any() else 1
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    pixels = np.stack([x, y], -1)
+    limbs = [(a, b) for a, b in skeleton.COCO_LIMBS if shown[a] and shown[b]]
+    limbs += [(part, part) for part in range(len(shown)) if shown[part]]
+    mask = np.zeros((height, width), bool)
+    for a, b in limbs:
+        start, along = pose[a, :2], pose[b, :2] - pose[a, :2]
+        t = np.clip((pixels - start) @ along / max(along @ along, 1e-6), 0, 1)
+        gap = pixels - start - t[..., None] * along
+        mask |= np.sum(gap**2, -1) <= (radius * size) ** 2
+    return mask.astype(np.uint8)
+
+
+def floor(dataset: coco.Dataset) -> evaluate.Evaluation:
+    """The capsules of all persons, scored as a method's masks are."""
+    results = []
+    for image in dataset.human:
+        for person in image.posed:
+            mask = capsules(person.pose, image.height, image.width)
+            rle = mask_utils.encode(np.asfortranarray(mask))
+            results.append(
+                {
+                    "image_id": image.id,
+                    "category_id": evaluate.PERSON_CATEGORY,
+                    "segmentation": rle,
+                    "score": 1.0,
+                    "person_id": person.id,
+                }
+            )
+    return evaluate.evaluate_results(dataset.images, results, "capsules, no image", posed=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--coco_dir", type=pathlib.Path, required=True)
+    options = parser.parse_args()
+    evaluation = floor(coco.read(annotation_file(options.coco_dir, "validation")))
+    print(evaluation.table())
+    print(json.dumps(evaluation.summary()))
+
+
+if __name__ == "__main__":
+    main()
