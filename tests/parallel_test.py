@@ -45,7 +45,9 @@ def _recording_sgd(rate):
 
 
 def _norm(tree):
-    return float(np.sqrt(sum(np.sum(np.square(x, dtype=np.float64)) for x in jax.tree.leaves(tree))))
+    return float(
+        np.sqrt(sum(np.sum(np.square(x, dtype=np.float64)) for x in jax.tree.leaves(tree)))
+    )
 
 
 def test_four_devices_equal_one(tmp_path):

@@ -83,7 +83,9 @@ def test_a_ball_is_a_disc_of_the_right_size_in_the_right_place():
     mask = canvas.mask(1)
     assert mask.sum() == pytest.approx(np.pi * (150 * 0.5 / 3) ** 2, rel=0.01)
     rows, columns = np.nonzero(mask)
-    np.testing.assert_allclose([columns.mean() + 0.5, rows.mean() + 0.5], [80 + 20, 60 + 15], atol=0.3)
+    np.testing.assert_allclose(
+        [columns.mean() + 0.5, rows.mean() + 0.5], [80 + 20, 60 + 15], atol=0.3
+    )
     np.testing.assert_allclose(camera.project(place[None]), [[100, 75]])
     # Nearer hides farther, whatever is drawn first.
     near = np.asarray([0.4, -0.3, -2.0])

@@ -1,6 +1,6 @@
 """Writes a COCO-layout directory of generated people.
 
-    python -m input_pipeline.synthetic --output=DIR --train=1000 --validation=200 --size=256 --seed=0
+python -m input_pipeline.synthetic --output=DIR --train=1000 --validation=200 --size=256 --seed=0
 """
 
 import argparse

@@ -149,13 +149,13 @@ def sample_body(rng: np.random.Generator, family: str | None = None) -> Body:
         family=family,
     )
     tilt = {"lying": 90.0, "upside_down": 180.0}.get(family, 0.0)
-    turn = Rotation.from_euler("yx", [rng.uniform(0, 360) if tilt == 90 else 0, -tilt], degrees=True)
+    turn = Rotation.from_euler(
+        "yx", [rng.uniform(0, 360) if tilt == 90 else 0, -tilt], degrees=True
+    )
     sway = Rotation.from_euler("xz", rng.normal(0, 4, 2), degrees=True)
     rotation = (sway * turn).as_matrix()
     body = body.placed(rotation, np.zeros(3))
-    lowest = min(
-        min(c.start[1] - c.start_radius, c.end[1] - c.end_radius) for c in body.capsules
-    )
+    lowest = min(min(c.start[1] - c.start_radius, c.end[1] - c.end_radius) for c in body.capsules)
     lift = rng.uniform(0.05, 0.5) if family == "jumping" else 0.0
     return body.placed(np.eye(3), np.asarray([0, lift - lowest, 0]))
 

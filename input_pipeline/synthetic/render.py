@@ -116,11 +116,17 @@ class Canvas:
         rows, columns, x, y = window
         first, second = seen[1] - seen[0], seen[2] - seen[0]
         normal = np.cross(first, second)
-        rays = np.stack(np.broadcast_arrays((x - center[0]) / focal, (y - center[1]) / focal, 1.0), -1)
+        rays = np.stack(
+            np.broadcast_arrays((x - center[0]) / focal, (y - center[1]) / focal, 1.0), -1
+        )
         slope = rays @ normal
-        depth = np.where(np.abs(slope) > 1e-6, seen[0] @ normal / np.where(slope == 0, 1, slope), -1)
+        depth = np.where(
+            np.abs(slope) > 1e-6, seen[0] @ normal / np.where(slope == 0, 1, slope), -1
+        )
         offset = rays * depth[..., None] - seen[0]
-        gram = np.linalg.inv(np.stack([[first @ first, first @ second], [first @ second, second @ second]]))
+        gram = np.linalg.inv(
+            np.stack([[first @ first, first @ second], [first @ second, second @ second]])
+        )
         uv = np.stack([offset @ first, offset @ second], -1) @ gram
         inside = (depth > _NEAR) & np.all((uv >= 0) & (uv <= 1), axis=-1)
         visible = inside & (depth < self.depth[rows, columns])

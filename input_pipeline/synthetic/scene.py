@@ -138,7 +138,9 @@ def _background(rng, camera, height, width):
     world = _rays(camera, height, width)
     wall = -rng.uniform(8, 16)
     fall = world[..., 1]
-    to_ground = np.where(fall < -1e-4, -camera.position[1] / np.where(fall < -1e-4, fall, -1), np.inf)
+    to_ground = np.where(
+        fall < -1e-4, -camera.position[1] / np.where(fall < -1e-4, fall, -1), np.inf
+    )
     to_wall = wall / np.minimum(world[..., 2], -1e-3)
     is_ground = to_ground < to_wall
     depth = np.minimum(to_ground, to_wall)
@@ -163,7 +165,8 @@ def _background(rng, camera, height, width):
         color = np.where(part[..., None], first + (second - first) * share[..., None], color)
     # One ray a pixel is enough here.
     color, depth = (
-        layer.repeat(SUPERSAMPLING, axis=0).repeat(SUPERSAMPLING, axis=1) for layer in (color, depth)
+        layer.repeat(SUPERSAMPLING, axis=0).repeat(SUPERSAMPLING, axis=1)
+        for layer in (color, depth)
     )
     return Canvas(color, depth)
 
@@ -276,7 +279,9 @@ def _clutter(rng, canvas, camera, light, nearest, farthest):
             for _ in range(rng.integers(1, 5)):
                 end = place + rng.normal(0, 0.25, 3)
                 radius = rng.uniform(0.02, 0.09, 2)
-                canvas.draw_capsule(Capsule(place, end, radius[0], radius[1], ""), camera, tone, light, NOBODY)
+                canvas.draw_capsule(
+                    Capsule(place, end, radius[0], radius[1], ""), camera, tone, light, NOBODY
+                )
                 place = end
 
 
@@ -319,5 +324,7 @@ def _develop(rng, image):
     """What a camera adds: exposure, colour cast, grain."""
     values = image.astype(np.float32) / 255
     values = np.clip(values * rng.uniform(0.75, 1.15) * rng.uniform(0.93, 1.07, 3), 0, 1)
-    values = values ** rng.uniform(0.8, 1.25) + rng.normal(0, rng.uniform(0.005, 0.03), values.shape)
+    values = values ** rng.uniform(0.8, 1.25) + rng.normal(
+        0, rng.uniform(0.005, 0.03), values.shape
+    )
     return np.clip(np.round(values * 255), 0, 255).astype(np.uint8)
