@@ -221,46 +221,67 @@ def parse_keypoints(values: Any, where: str) -> np.ndarray:
 def read_keypoint_results(
     path: str | pathlib.Path, score_threshold: float
 ) -> dict[int, np.ndarray]:
-    """Reads a COCO keypoint-results file.
+    """Reads a COCO keypoint-results file; see `keypoint_results`."""
+    path = pathlib.Path(path)
+    return keypoint_results(load_json(path), path, score_threshold)
+
+
+def keypoint_results(
+    content: Any, path: pathlib.Path, score_threshold: float
+) -> dict[int, np.ndarray]:
+    """Poses of COCO keypoint results.
 
     Args:
-        path: a JSON list of {"image_id", "category_id", "keypoints", "score"}.
-        score_threshold: a part whose third value is a score counts as visible from here on. A
-            file whose third values are all 0, 1 or 2 is read as visibilities, and one without any
-            2 as visible wherever it is not 0.
+        content: a list of {"image_id", "category_id", "keypoints", "score"}.
+        path: where it comes from.
+        score_threshold: see `visibilities_from_scores`.
 
     Returns:
         image id -> poses (P, 17, 3) in continuous coordinates, in the order of the file.
 
     Raises:
-        CocoError: the file is missing or is no keypoint-results file.
+        CocoError: these are no keypoint results.
     """
-    path = pathlib.Path(path)
-    poses: dict[int, list[np.ndarray]] = collections.defaultdict(list)
-    for index, entry in enumerate(read_results(path, "keypoints")):
-        poses[entry["image_id"]].append(
-            parse_keypoints(entry["keypoints"], f"{path}: result {index}")
-        )
-    stacked = {image_id: np.stack(rows) for image_id, rows in poses.items()}
-    if not all(np.all(np.isin(rows[..., 2], (0, 1, 2))) for rows in stacked.values()):
-        for rows in stacked.values():
-            rows[..., 2] = np.where(rows[..., 2] >= score_threshold, 2, 0)
-            rows[rows[..., 2] == 0] = 0
-    elif not any(np.any(rows[..., 2] == 2) for rows in stacked.values()):
-        # COCO asks for v = 1 where a method does not predict visibility; it does not mean hidden.
-        for rows in stacked.values():
-            rows[..., 2] = np.where(rows[..., 2] > 0, 2, 0)
-    return stacked
+    poses, image_ids = [], []
+    for index, entry in enumerate(check_results(content, path, "keypoints")):
+        poses.append(parse_keypoints(entry["keypoints"], f"{path}: result {index}"))
+        image_ids.append(entry["image_id"])
+    grouped = collections.defaultdict(list)
+    if poses:
+        seen = visibilities_from_scores(np.stack(poses), score_threshold)
+        for image_id, pose in zip(image_ids, seen, strict=True):
+            grouped[image_id].append(pose)
+    return {image_id: np.stack(rows) for image_id, rows in grouped.items()}
+
+
+def visibilities_from_scores(poses: np.ndarray, threshold: float) -> np.ndarray:
+    """Poses (P, 17, 3) whose third value is a visibility, whatever it was before.
+
+    Values that are all 0, 1 or 2 are visibilities already; without any 2 among them, as COCO asks of methods
+    that do not predict visibility, 1 means that the part is there: 2. Anything else is a score:
+    2 from `threshold` on, and otherwise the part is missing.
+    """
+    third = poses[..., 2]
+    if not np.all(np.isin(third, (0, 1, 2))):
+        third = np.where(third >= threshold, 2, 0)
+    elif not np.any(third == 2):
+        third = np.where(third > 0, 2, 0)
+    poses = np.concatenate([poses[..., :2], third[..., None].astype(poses.dtype)], axis=-1)
+    return np.where(third[..., None] > 0, poses, 0)
 
 
 def read_results(path: str | pathlib.Path, field: str) -> list[dict[str, Any]]:
-    """Reads a COCO results file: a list of objects with "image_id" and `field`.
+    """Reads a COCO results file; see `check_results`."""
+    path = pathlib.Path(path)
+    return check_results(load_json(path), path, field)
+
+
+def check_results(content: Any, path: pathlib.Path, field: str) -> list[dict[str, Any]]:
+    """The entries of COCO results: a list of objects with "image_id" and `field`.
 
     Raises:
-        CocoError: the file is missing or is of another kind.
+        CocoError: the content is of another kind.
     """
-    path = pathlib.Path(path)
-    content = _load_json(path)
     if not isinstance(content, list):
         raise CocoError(
             f"{path}: is no COCO results file: expected a list of objects with 'image_id' and"
@@ -392,7 +413,12 @@ def _person(entry: dict[str, Any], height: int, width: int, where: str) -> Perso
     return Person(entry["id"], entry["image_id"], pose, bbox, float(area), segmentation, is_crowd)
 
 
-def _load_json(path: pathlib.Path) -> Any:
+def load_json(path: pathlib.Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        CocoError: missing, or no JSON.
+    """
     try:
         with path.open() as file:
             return json.load(file)
@@ -403,7 +429,7 @@ def _load_json(path: pathlib.Path) -> Any:
 
 
 def _load(path: pathlib.Path) -> dict[str, Any]:
-    content = _load_json(path)
+    content = load_json(path)
     for field in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(field), list):
             raise CocoError(f"{path}: is no COCO annotation file: it has no list '{field}'.")
