@@ -1,6 +1,6 @@
 """pose2seg_jax: train, evaluate, predict, make templates.
 
-    python main.py --config=configs/coco_human.py --workdir=RUN [--mode=train|eval|predict|templates]
+    python main.py --config=configs/coco_human.py --workdir=RUN [--mode=train|eval|predict|...]
 
 Any field of the config can be set: --config.batch_size=8.
 """
@@ -17,7 +17,9 @@ from pose2seg_jax.errors import UserError
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", "configs/coco_human.py", "The experiment.")
 flags.DEFINE_string("workdir", None, "Directory of the run: checkpoints, TensorBoard, results.")
-flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "templates"], "What to do.")
+flags.DEFINE_enum(
+    "mode", "train", ["train", "eval", "predict", "templates", "export_weights"], "What to do."
+)
 flags.DEFINE_string(
     "distributed", None, "train on several hosts: 'auto' (TPU pod, Slurm) or INDEX/COUNT@HOST:PORT."
 )
@@ -27,7 +29,9 @@ flags.DEFINE_string("poses", None, "eval: COCO keypoint results; predict: result
 flags.DEFINE_string("results", None, "eval: score this COCO segmentation results file instead.")
 flags.DEFINE_string("annotations", None, "templates: COCO annotations to take the poses from.")
 flags.DEFINE_string("split", None, "templates: only images with this 'split' field.")
-flags.DEFINE_string("output", None, "predict: directory; templates: JSON file; eval: results JSON.")
+flags.DEFINE_string(
+    "output", None, "predict: directory; templates, eval: JSON; export_weights: safetensors."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -51,6 +55,8 @@ def main(argv: list[str]) -> None:
 
         if FLAGS.mode == "templates":
             commands.templates(config, _flag("annotations"), FLAGS.split, _flag("output"))
+        elif FLAGS.mode == "export_weights":
+            commands.export_weights(config, _flag("workdir"), _flag("output"), FLAGS.checkpoint)
         elif FLAGS.mode == "predict":
             workdir, image, poses, output = map(_flag, ("workdir", "image", "poses", "output"))
             commands.predict(config, workdir, image, poses, output, FLAGS.checkpoint)

@@ -1,5 +1,7 @@
 """What the modes of main.py other than training do: read files, call the library, write files."""
 
+import importlib.metadata
+import json
 import logging
 import pathlib
 
@@ -11,7 +13,7 @@ from pycocotools import mask as mask_utils
 from input_pipeline import coco
 from input_pipeline.images import ImageError, open_image
 from pose2seg_jax import evaluate as evaluation
-from pose2seg_jax import parallel, run_record, train_state, visualize
+from pose2seg_jax import parallel, run_record, train_state, visualize, weights
 from pose2seg_jax import templates as pose_templates
 from pose2seg_jax.checkpoints import Checkpoints
 from pose2seg_jax.errors import UserError
@@ -62,8 +64,8 @@ def evaluate(
         evaluated = evaluation.evaluate_file(config, results)
     else:
         assert workdir is not None
-        variables, made = restore(config, workdir, checkpoint)
-        evaluated = evaluation.evaluate_model(config, variables, made, poses)
+        state, made = restore(config, workdir, checkpoint)
+        evaluated = evaluation.evaluate_model(config, state.variables, made, poses)
         path = pathlib.Path(output) if output else pathlib.Path(workdir) / "results.json"
         evaluation.save_results(path, evaluated.results)
         print(f"{len(evaluated.results)} masks written to {path}")
@@ -81,8 +83,8 @@ def predict(
     """Writes a COCO results JSON and one overlay an image."""
     files = _image_files(image)
     matched = read_poses(poses, files, config.eval.part_score_threshold)
-    variables, made = restore(config, workdir, checkpoint)
-    network = Network(config, variables, made)
+    state, made = restore(config, workdir, checkpoint)
+    network = Network(config, state.variables, made)
     directory = pathlib.Path(output)
     directory.mkdir(parents=True, exist_ok=True)
     results, skipped = [], 0
@@ -113,10 +115,25 @@ def predict(
     print(f"{len(results)} masks and their overlays written to {directory}")
 
 
+def export_weights(
+    config: ml_collections.ConfigDict, workdir: str, output: str, checkpoint: str = "latest"
+) -> None:
+    """Writes a checkpoint of a run as one weights file."""
+    state, made = restore(config, workdir, checkpoint)
+    provenance = {
+        "step": int(state.step),
+        "trained_with": json.loads(config.to_json()),
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax")},
+    }
+    weights.save(output, config, state.variables, made, provenance)
+    size = pathlib.Path(output).stat().st_size / 2**20
+    print(f"step {int(state.step)} written to {output} ({size:.1f} MiB)")
+
+
 def restore(
     config: ml_collections.ConfigDict, workdir: str, checkpoint: str = "latest"
-) -> tuple[dict, Array]:
-    """Variables of a checkpoint of a run, and the run's templates.
+) -> tuple[train_state.TrainState, Array]:
+    """The state in a checkpoint of a run, and the run's templates.
 
     Raises:
         CheckpointError: there is none, or it does not fit the config.
@@ -124,7 +141,7 @@ def restore(
     checkpoints = Checkpoints(workdir, read_only=True)
     made = run_record.read(config, workdir)
     state, _ = checkpoints.restore(train_state.abstract_state(config), checkpoint)
-    return state.variables, made
+    return state, made
 
 
 def _predict_image(network: Network, picture: np.ndarray, poses: np.ndarray) -> list:

@@ -57,8 +57,17 @@ def create_state(
     key: PRNGKeyArray,
 ) -> TrainState:  # fmt: skip
     """A fresh state."""
+    variables = init_variables(config, model, key)
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+
+
+def init_variables(
+    config: ml_collections.ConfigDict, model: Pose2Seg, key: PRNGKeyArray
+) -> dict[str, Any]:
+    """Fresh parameters and batch statistics."""
     side = config.dataset.image_size
-    variables = jax.jit(model.init)(
+    return jax.jit(model.init)(
         key,
         jnp.zeros((1, side, side, 3), jnp.uint8),
         jnp.zeros((1, 17, 3)),
@@ -66,8 +75,6 @@ def create_state(
         jnp.zeros(1, jnp.int32),
         jnp.ones(1, bool),
     )
-    params, batch_stats = variables["params"], variables["batch_stats"]
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
 
 
 def abstract_state(config: ml_collections.ConfigDict) -> TrainState:

@@ -13,8 +13,8 @@ from pose2seg_jax.models.layers import Dtype
 from pose2seg_jax.models.segmentation_branch import SegmentationBranch
 
 # RGB mean and standard deviation of ImageNet (authors' code).
-_MEAN = (123.675, 116.28, 103.53)
-_STD = (58.395, 57.12, 57.375)
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
 
 
 class Features(NamedTuple):
@@ -77,7 +77,7 @@ class Pose2Seg(nn.Module):
 
     def encode(self, images: UInt8[Array, "B S S 3"], train: bool = False) -> Features:
         """Features of whole images."""
-        scaled = (images.astype(jnp.float32) - jnp.asarray(_MEAN)) / jnp.asarray(_STD)
+        scaled = (images.astype(jnp.float32) - jnp.asarray(MEAN)) / jnp.asarray(STD)
         scaled = scaled.astype(self.dtype)
         return Features(self.backbone(scaled, train), scaled if self.pixels else None)
 

@@ -1,0 +1,158 @@
+"""A trained network as one safetensors file: parameters, templates, config, conventions, origin.
+
+No pickle: reading a file runs nothing of it. Tensors are named as in Flax ("params/backbone/...",
+"batch_stats/..."); the rest is JSON in the file's metadata.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from pose2seg_jax import templates, train_state
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.geometry import Array
+from pose2seg_jax.models.pose2seg import MEAN, STD
+
+_FORMAT = "pose2seg_jax weights 1"
+# What parameters take for granted and no shape shows.
+_CONVENTIONS = {
+    "pixel_centers": 0.5,
+    "channels": "RGB",
+    "mean": list(MEAN),
+    "std": list(STD),
+    "parts": list(templates.PART_NAMES),
+}
+
+
+class WeightsError(UserError):
+    """A weights file that cannot be used; the message names it and says why."""
+
+
+class Weights(NamedTuple):
+    """A trained network.
+
+    Attributes:
+        config: the fields that the network needs: model, dataset.image_size, align.reflect.
+        variables: what `Pose2Seg.apply` takes.
+        templates: (K, P, 3), those it was trained with.
+        provenance: where it comes from, as its maker wrote it.
+    """
+
+    config: ml_collections.ConfigDict
+    variables: Any
+    templates: Array
+    provenance: dict[str, Any]
+
+
+def save(
+    path: str | pathlib.Path,
+    config: ml_collections.ConfigDict,
+    variables: Any,
+    pose_templates: Array,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Writes a file that `load` reads.
+
+    Args:
+        path: of the file.
+        config: the experiment.
+        variables: parameters and batch statistics.
+        pose_templates: the templates that it was trained with.
+        provenance: data, command, steps: whatever tells where it comes from.
+    """
+    content = {
+        "format": _FORMAT,
+        "conventions": _CONVENTIONS,
+        "config": {
+            "model": json.loads(config.model.to_json()),
+            "dataset": {"image_size": config.dataset.image_size},
+            "align": {"reflect": config.align.reflect},
+        },
+        "provenance": dict(provenance),
+    }
+    tensors = {
+        name: np.ascontiguousarray(value)
+        for name, value in traverse_util.flatten_dict(variables, sep="/").items()
+    }
+    tensors["templates"] = np.ascontiguousarray(pose_templates, np.float32)
+    partial = pathlib.Path(f"{path}.partial")
+    metadata = {"pose2seg_jax": json.dumps(content)}
+    safetensors.numpy.save_file(tensors, partial, metadata)
+    partial.replace(path)
+
+
+def load(path: str | pathlib.Path) -> Weights:
+    """Reads and checks a weights file.
+
+    Raises:
+        WeightsError: missing, truncated, of another program, model or convention.
+    """
+    path = pathlib.Path(path)
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error}.") from None
+    except safetensors.SafetensorError as error:
+        start = path.read_bytes()[:2]
+        what = (
+            "is a pickle or a PyTorch file; convert it first, nothing in it is run here"
+            if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+            else "is truncated, or no safetensors file"
+        )
+        raise WeightsError(f"{path}: {what} ({error}).") from None
+    try:
+        content = json.loads(metadata["pose2seg_jax"])
+    except (KeyError, ValueError):
+        content = {}
+    if content.get("format") != _FORMAT:
+        raise WeightsError(
+            f"{path}: is not '{_FORMAT}', but {content.get('format') or 'of another program'}; make"
+            " one with main.py --mode=export_weights."
+        )
+    for name, ours in _CONVENTIONS.items():
+        if content["conventions"].get(name) != ours:
+            raise WeightsError(
+                f"{path}: was trained with {name} {content['conventions'].get(name)}, but this"
+                f" program has {ours}; masks would be wrong."
+            )
+    config = ml_collections.ConfigDict(content["config"])
+    pose_templates = tensors.pop("templates", None)
+    _check_names(path, config, tensors)
+    if pose_templates is None or pose_templates.shape[1:] != (len(templates.PART_NAMES), 3):
+        raise WeightsError(f"{path}: has no 'templates' of shape (K, 17, 3).")
+    variables = traverse_util.unflatten_dict(tensors, sep="/")
+    return Weights(config, variables, pose_templates, content["provenance"])
+
+
+def _check_names(
+    path: pathlib.Path, config: ml_collections.ConfigDict, tensors: dict[str, np.ndarray]
+) -> None:
+    model = train_state.create_model(config)
+    shapes = jax.eval_shape(lambda: train_state.init_variables(config, model, jax.random.key(0)))
+    expected = traverse_util.flatten_dict(shapes, sep="/")
+    problems = [f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())]
+    problems += [f"{name} is not in the model" for name in sorted(tensors.keys() - expected.keys())]
+    problems += [
+        f"{name} has shape {tensors[name].shape}, the model {expected[name].shape}"
+        for name in sorted(expected.keys() & tensors.keys())
+        if tensors[name].shape != expected[name].shape
+    ]
+    problems += [
+        f"{name} holds values that are not finite"
+        for name in sorted(expected.keys() & tensors.keys())
+        if not bool(jnp.all(jnp.isfinite(tensors[name])))
+    ]
+    if problems:
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise WeightsError(f"{path}: does not fit its model: {'; '.join(problems[:10])}{more}.")

@@ -1,0 +1,122 @@
+"""Weights files: the same network again, or one clear error."""
+
+import json
+import pickle
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from conftest import tiny_config
+
+from pose2seg_jax import commands, run_record, templates, train_state, weights
+from pose2seg_jax.checkpoints import Checkpoints
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    root = tmp_path_factory.mktemp("weights")
+    config = tiny_config(root, root)
+    model = train_state.create_model(config)
+    variables = jax.tree.map(
+        np.asarray, train_state.init_variables(config, model, jax.random.key(0))
+    )
+    path = root / "tiny.safetensors"
+    weights.save(path, config, variables, templates.load(), {"data": "none", "step": 0})
+    return path, config, variables
+
+
+def test_a_network_survives_its_file(saved):
+    path, config, variables = saved
+    loaded = weights.load(path)
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
+    np.testing.assert_array_equal(loaded.templates, templates.load())
+    assert loaded.provenance == {"data": "none", "step": 0}
+    assert train_state.create_model(loaded.config) == train_state.create_model(config)
+    assert loaded.config.dataset.image_size == config.dataset.image_size
+    assert not list(path.parent.glob("*.partial"))
+
+
+def test_a_run_is_exported_and_is_the_same_network(tmp_path, capsys):
+    config = tiny_config(tmp_path, tmp_path)
+    optimizer = train_state.create_optimizer(config)
+    model = train_state.create_model(config)
+    state = train_state.create_state(config, model, optimizer, jax.random.key(1))
+    run_record.write(config, tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state.replace(step=np.asarray(7, np.int32)), 28)
+    checkpoints.close()
+    commands.export_weights(config, str(tmp_path), str(tmp_path / "w.safetensors"))
+    assert "step 7 written to" in capsys.readouterr().out
+    loaded = weights.load(tmp_path / "w.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables["params"], state.params)
+    assert loaded.provenance["step"] == 7
+
+
+def _changed(path, target, tensors=None, **changes):
+    """The file with other metadata and tensors."""
+    with safetensors.safe_open(path, "numpy") as file:
+        content = json.loads(file.metadata()["pose2seg_jax"])
+        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    kept = tensors(kept) if tensors else kept
+    safetensors.numpy.save_file(kept, target, {"pose2seg_jax": json.dumps(content | changes)})
+    return content
+
+
+_NAME = "params/branch/Conv_0/Conv_0/kernel"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: {k: v for k, v in t.items() if k != _NAME}, f"{_NAME} is missing"),
+        (lambda t: t | {"params/extra": np.ones(3)}, "params/extra is not in the model"),
+        (lambda t: t | {_NAME: np.ones((1, 2), np.float32)}, rf"{_NAME} has shape \(1, 2\), the"),
+        (
+            lambda t: t | {_NAME: t[_NAME] * np.float32(np.nan)},
+            f"{_NAME} holds values that are not",
+        ),
+        (lambda t: {k: v for k, v in t.items() if k != "templates"}, "has no 'templates'"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_listed(saved, tmp_path, change, message):
+    target = tmp_path / "x.safetensors"
+    _changed(saved[0], target, change)
+    with pytest.raises(weights.WeightsError, match=message):
+        weights.load(target)
+
+
+def test_other_conventions_are_refused(saved, tmp_path):
+    target = tmp_path / "x.safetensors"
+    content = _changed(saved[0], target)
+    for name in content["conventions"]:
+        _changed(saved[0], target, conventions=content["conventions"] | {name: "other"})
+        with pytest.raises(weights.WeightsError, match=f"was trained with {name} other"):
+            weights.load(target)
+    _changed(saved[0], target, format="x")
+    with pytest.raises(weights.WeightsError, match="is not 'pose2seg_jax weights 1', but x"):
+        weights.load(target)
+
+
+class _Canary:
+    def __reduce__(self):
+        return (open, ("canary", "w"))
+
+
+def test_other_files_are_refused_and_nothing_in_them_is_run(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(pickle.dumps(_Canary()))
+    with pytest.raises(weights.WeightsError, match="is a pickle or a PyTorch file"):
+        weights.load(path)
+    assert not (tmp_path / "canary").exists()
+    whole = saved[0].read_bytes()
+    for size in (0, 5, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(weights.WeightsError, match="is truncated, or no safetensors file"):
+            weights.load(path)
+    safetensors.numpy.save_file({"a": np.ones(3)}, path)
+    with pytest.raises(weights.WeightsError, match="but of another program"):
+        weights.load(path)
+    with pytest.raises(weights.WeightsError, match="cannot be read"):
+        weights.load(tmp_path / "nowhere")
