@@ -41,6 +41,8 @@ def main(argv: list[str]) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of what is meant
     config = FLAGS.config
+    if FLAGS.distributed and FLAGS.mode != "train":
+        raise app.UsageError("--distributed is for --mode=train.")
     try:
         if FLAGS.mode == "train":
             if FLAGS.distributed:

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 from input_pipeline import coco
 from input_pipeline.coco_human.coco_human_dataset_builder import annotation_file
 from pose2seg_jax import evaluate, skeleton
+from pose2seg_jax.results import PERSON_CATEGORY
 
 RADIUS = 0.08  # of the longer side of the box of the labelled parts
 
@@ -50,7 +51,7 @@ def floor(dataset: coco.Dataset) -> evaluate.Evaluation:
             results.append(
                 {
                     "image_id": image.id,
-                    "category_id": evaluate.PERSON_CATEGORY,
+                    "category_id": PERSON_CATEGORY,
                     "segmentation": rle,
                     "score": 1.0,
                     "person_id": person.id,

@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import json
 import logging
+import math
 import pathlib
 from typing import Any
 
@@ -110,15 +111,19 @@ class Dataset:
         return [person for image in images for person in image.posed]
 
 
-def read(path: str | pathlib.Path) -> Dataset:
+def read(path: str | pathlib.Path, content: Any = None) -> Dataset:
     """Reads and validates a COCO person keypoints file.
+
+    Args:
+        path: the file.
+        content: what is in it, where it has been loaded already.
 
     Raises:
         CocoError: the file is missing, is no COCO file, or contradicts itself.
     """
     path = pathlib.Path(path)
-    content = _load(path)
-    categories = content.get("categories", [])
+    content = _check_lists(path, load_json(path) if content is None else content)
+    categories = content["categories"]
     person_ids = [entry.get("id") for entry in categories if entry.get("name") == "person"]
     if categories and not person_ids:
         names = sorted(str(entry.get("name")) for entry in categories)
@@ -203,7 +208,7 @@ def parse_keypoints(values: Any, where: str) -> np.ndarray:
     """
     try:
         pose = np.asarray(values, np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CocoError(f"{where}: 'keypoints' must be a list of numbers: {error}.") from None
     if pose.size != 3 * NUM_PARTS or pose.ndim != 1:
         raise CocoError(
@@ -327,9 +332,7 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str,
     # pycocotools writes beyond its buffer where they do not.
     if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
         raise ValueError("RLE counts that do not add up to the image")
-    if isinstance(counts, list):
-        return mask_utils.frPyObjects(segmentation, height, width)
-    return {"size": [height, width], "counts": counts}
+    return mask_utils.frPyObjects({"size": [height, width], "counts": runs}, height, width)
 
 
 def _decompress_runs(text: Any) -> list[int]:
@@ -359,13 +362,23 @@ def _decompress_runs(text: Any) -> list[int]:
     return runs if shift == 0 else [-1]
 
 
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a finite number that a float holds."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _numbers(values: Any) -> np.ndarray | None:
     """A list of finite numbers as an array, None for anything else."""
     try:
         array = np.asarray(values)
-    except ValueError:  # lists of different lengths
+    except (ValueError, OverflowError):  # lists of different lengths
         return None
-    return array if array.dtype.kind in "iuf" and np.all(np.isfinite(array)) else None
+    if array.dtype.kind not in "iuf" or not np.all(np.isfinite(array)):
+        return None
+    return array.astype(np.float64)
 
 
 class _UnusableError(ValueError):
@@ -391,7 +404,7 @@ def _person(entry: dict[str, Any], height: int, width: int, where: str) -> Perso
         raise _UnusableError(f"keypoints outside the image ({part} or others)")
     try:
         bbox = np.asarray(entry.get("bbox"), np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         bbox = np.zeros(0)
     if bbox.shape != (4,):
         raise CocoError(f"{where}: 'bbox' must be [x, y, width, height], not {entry.get('bbox')}.")
@@ -408,7 +421,7 @@ def _person(entry: dict[str, Any], height: int, width: int, where: str) -> Perso
         if mask_utils.area(segmentation) == 0:
             raise _UnusableError("segmentation: empty mask")
     area = entry.get("area", bbox[2] * bbox[3])
-    if not isinstance(area, int | float) or not np.isfinite(area) or area < 0:
+    if not is_number(area) or area < 0:
         raise CocoError(f"{where}: 'area' must be a number of pixels, not {area!r}.")
     return Person(entry["id"], entry["image_id"], pose, bbox, float(area), segmentation, is_crowd)
 
@@ -424,17 +437,17 @@ def load_json(path: pathlib.Path) -> Any:
             return json.load(file)
     except OSError as error:
         raise CocoError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes and numbers that are no JSON
         raise CocoError(f"{path}: is no JSON file: {error}.") from None
 
 
-def _load(path: pathlib.Path) -> dict[str, Any]:
-    content = load_json(path)
-    for field in ("images", "annotations"):
+def _check_lists(path: pathlib.Path, content: Any) -> dict[str, Any]:
+    if isinstance(content, dict):
+        content = {"categories": [], **content}
+    for field in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(field), list):
             raise CocoError(f"{path}: is no COCO annotation file: it has no list '{field}'.")
-    for field in ("images", "annotations", "categories"):
-        for index, entry in enumerate(content.get(field, [])):
+        for index, entry in enumerate(content[field]):
             if not isinstance(entry, dict):
                 raise CocoError(
                     f"{path}: {field}[{index}] must be an object, not {type(entry).__name__}."

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import struct
 
 import PIL.Image
 import PIL.ImageOps
@@ -27,22 +28,27 @@ def open_image(path: pathlib.Path, size: tuple[int, int] | None = None) -> PIL.I
         The loaded image; its `format` is None where it was rotated.
 
     Raises:
-        ImageError: missing, unreadable, truncated, more than 8 bits a channel, or not of that size.
+        ImageError: missing, unreadable, truncated, grey with more than 8 bits, or not of that size.
     """
     try:
         image: PIL.Image.Image = PIL.Image.open(io.BytesIO(path.read_bytes()))
         image.load()  # finds truncated files
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            shown = PIL.ImageOps.exif_transpose(image)
+            if size is None or shown.size == size[::-1]:
+                image = shown
     except FileNotFoundError:
         raise ImageError(f"{path}: is missing") from None
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        struct.error,
+        PIL.Image.DecompressionBombError,
+    ) as error:
         raise ImageError(f"{path}: is no readable image ({error})") from None
     if image.mode[0] in "IF":
-        raise ImageError(f"{path}: has more than 8 bits a channel; convert it to 8")
-    if orientation != 1:
-        shown = PIL.ImageOps.exif_transpose(image)
-        if size is None or shown.size == size[::-1]:
-            image = shown
+        raise ImageError(f"{path}: is grey with more than 8 bits; convert it to 8")
     if size is not None and image.size != size[::-1]:
         raise ImageError(
             f"{path}: is {image.width}x{image.height}, but its annotation says {size[1]}x{size[0]}"

@@ -106,7 +106,7 @@ class Checkpoints:
 
         Args:
             like: a state of the same structure.
-            which: "latest", "best" (highest AP of those kept), or a step.
+            which: "latest", "best" (highest AP with own scores), or a step.
 
         Raises:
             CheckpointError: there is none, or its parameters have other names or shapes.
@@ -131,7 +131,7 @@ class Checkpoints:
             return max(steps)
         if which == "best":
             best = self._manager.best_step()
-            if best is not None and self._manager.metrics(best) is not None:
+            if best is not None:
                 return best
         elif which.isdigit() and int(which) in steps:
             return int(which)

@@ -20,6 +20,7 @@ from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.pose_formats import ImagePoses, read_poses
 from pose2seg_jax.predictor import Network, letterbox_image
+from pose2seg_jax.results import to_coco
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -103,7 +104,7 @@ def predict(
                 skipped += 1
                 continue
             masks = _predict_image(network, picture, found.poses)
-            results += [evaluation.to_result(found.image_id, mask) for mask in masks]
+            results += [to_coco(found.image_id, *mask) for mask in masks]
             drawn = visualize.overlay(
                 picture, [mask_utils.decode(mask.rle) for mask in masks], list(found.poses)
             )
@@ -146,7 +147,7 @@ def restore(
 
 def _predict_image(network: Network, picture: np.ndarray, poses: np.ndarray) -> list:
     devices = parallel.num_local_devices()
-    canvas = np.asarray(letterbox_image(picture, network.image_size))
+    canvas = letterbox_image(picture, network.image_size)
     images = np.broadcast_to(canvas, (devices, 1, *canvas.shape))
     sizes = np.broadcast_to(np.asarray(picture.shape[:2]), (devices, 1, 2))
     # Persons of the one image are dealt out over the devices.

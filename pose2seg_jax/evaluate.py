@@ -18,8 +18,8 @@ from pycocotools.cocoeval import COCOeval
 from input_pipeline import coco
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.predictor import Network
+from pose2seg_jax.results import PERSON_CATEGORY, to_coco
 
-PERSON_CATEGORY = 1
 COLUMNS = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AP(M+L)")
 # The areas between which a person counts, in pixels; 32^2 and 96^2 are COCO's limits.
 _AREAS = {
@@ -265,24 +265,8 @@ def predict_split(
         for d, b in zip(*np.nonzero(batch["valid"]), strict=True):
             seen.append(int(ids[d, b]))
             for (person_id, _), mask in zip(persons[d][b], masks[d][b], strict=True):
-                results.append(to_result(seen[-1], mask, person_id))
+                results.append(to_coco(seen[-1], mask.rle, mask.score, mask.template, person_id))
     return seen, results
-
-
-def to_result(image_id: int | str, mask: Any, person_id: int | None = None) -> dict[str, Any]:
-    """A `predictor.PersonMask` as an entry of a COCO results file."""
-    counts = mask.rle["counts"]
-    result = {
-        "image_id": image_id,
-        "category_id": PERSON_CATEGORY,
-        "segmentation": {
-            "size": [int(n) for n in mask.rle["size"]],
-            "counts": counts.decode() if isinstance(counts, bytes) else counts,
-        },
-        "score": mask.score,
-        "template": mask.template,
-    }
-    return result if person_id is None else result | {"person_id": person_id}
 
 
 def evaluate_model(
@@ -346,7 +330,7 @@ def evaluate_file(config: ml_collections.ConfigDict, results_file: str) -> Evalu
         for field in ("category_id", "score"):
             if field not in entry:
                 raise coco.CocoError(f"{where} has no '{field}'.")
-        if not isinstance(entry["score"], int | float) or not np.isfinite(entry["score"]):
+        if not coco.is_number(entry["score"]):
             raise coco.CocoError(f"{where}: 'score' must be a number, not {entry['score']!r}.")
         if entry["category_id"] != PERSON_CATEGORY:
             continue

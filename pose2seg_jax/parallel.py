@@ -70,18 +70,24 @@ def join(spec: str) -> None:
             HOST:PORT is an address on the host of process 0 that the others reach.
 
     Raises:
-        UserError: the spec is neither.
+        UserError: the spec is neither, or the others cannot be found.
     """
-    if spec == "auto":
-        jax.distributed.initialize()
-        return
     match = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", spec)
-    if not match or not int(match[1]) < int(match[2]):
+    if spec != "auto" and not (match and int(match[1]) < int(match[2])):
         raise UserError(
             f"--distributed is '{spec}'; it must be 'auto' or INDEX/COUNT@HOST:PORT, such as"
             " 0/2@10.0.0.1:8476."
         )
-    jax.distributed.initialize(match[3], int(match[2]), int(match[1]))
+    try:
+        if match:
+            jax.distributed.initialize(match[3], int(match[2]), int(match[1]))
+        else:
+            jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--distributed={spec}: the other processes were not found: {error}"
+        ) from None
+    wait_for_all("joined")  # connects the devices while nobody is busy elsewhere
 
 
 def processes() -> tuple[int, int]:
@@ -92,6 +98,23 @@ def processes() -> tuple[int, int]:
 def to_host(tree: Any) -> Any:
     """A copy in the memory of this process, as NumPy arrays."""
     return jax.tree.map(lambda x: jax.device_get(x) if isinstance(x, jax.Array) else x, tree)
+
+
+def check_same(what: str, value: int) -> None:
+    """Whether all processes have the same number.
+
+    Raises:
+        UserError: they do not.
+    """
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        values = multihost_utils.process_allgather(np.asarray(value)).tolist()
+        if len(set(values)) > 1:
+            raise UserError(
+                f"the processes do not agree on {what}: {values}; --workdir must be on a disk that"
+                " all of them see."
+            )
 
 
 def wait_for_all(name: str) -> None:

@@ -63,9 +63,9 @@ def read_poses(
         coco.CocoError: the file is of no known kind, or knows none of the images.
     """
     path = pathlib.Path(path)
-    if path.suffix == ".npy" and len(images) == 1:
-        return {images[0]: _single(images[0].stem, _load_arrays(path)[path.stem], path, score_threshold)}  # fmt: skip
     found = _read(path, score_threshold)
+    if path.suffix == ".npy" and len(images) == 1:
+        return {images[0]: dataclasses.replace(found[path.stem], image_id=images[0].stem)}
     matched = {}
     for file in images:
         for key in (file.name, file.stem, file.stem.lstrip("0")):
@@ -91,8 +91,7 @@ def _read(path: pathlib.Path, threshold: float) -> dict[str, ImagePoses]:
             )
         return {_openpose_name(file): _openpose(file, coco.load_json(file), threshold) for file in files}  # fmt: skip
     if path.suffix in (".npy", ".npz"):
-        arrays = _load_arrays(path)
-        return {name: _single(name, poses, path, threshold) for name, poses in arrays.items()}
+        return _arrays(_load_arrays(path), path, threshold)
     content = coco.load_json(path)
     if isinstance(content, list):
         results = coco.keypoint_results(content, path, threshold)
@@ -106,7 +105,7 @@ def _read(path: pathlib.Path, threshold: float) -> dict[str, ImagePoses]:
             f" keypoint results (a list), OpenPose ('people'), .npy or .npz; found {keys}."
         )
     found = {}
-    for image in coco.read(path).images:
+    for image in coco.read(path, content).images:
         poses = np.zeros((len(image.posed), coco.NUM_PARTS, 3), np.float32)
         for row, person in zip(poses, image.posed, strict=True):
             row[:] = person.pose
@@ -141,7 +140,7 @@ def _openpose(path: pathlib.Path, content: Any, threshold: float) -> ImagePoses:
             )
         poses[index] = parts[list(_OPENPOSE_PARTS[len(parts)])]
         poses[index, :, :2] += 0.5
-    return _single(_openpose_name(path), poses, path, threshold)
+    return _arrays({_openpose_name(path): poses}, path, threshold)[_openpose_name(path)]
 
 
 def _load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -155,14 +154,21 @@ def _load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise coco.CocoError(f"{path}: cannot be read as arrays: {error}.") from None
 
 
-def _single(name: str, poses: np.ndarray, path: pathlib.Path, threshold: float) -> ImagePoses:
-    if poses.dtype.kind not in "iuf" or poses.shape[1:] != (coco.NUM_PARTS, 3) or poses.ndim != 3:
-        raise coco.CocoError(
-            f"{path}: '{name}' must be numbers of shape (P, {coco.NUM_PARTS}, 3), x, y and visibility"
-            f" or score, but is {poses.dtype} of shape {poses.shape}."
-        )
-    if not np.all(np.isfinite(poses)):
-        raise coco.CocoError(f"{path}: '{name}' holds values that are not finite numbers.")
-    return ImagePoses(
-        name, coco.visibilities_from_scores(poses.astype(np.float32), threshold), None
-    )
+def _arrays(
+    arrays: dict[str, np.ndarray], path: pathlib.Path, threshold: float
+) -> dict[str, ImagePoses]:
+    for name, poses in arrays.items():
+        if poses.dtype.kind not in "iuf" or poses.shape[1:] != (coco.NUM_PARTS, 3):
+            raise coco.CocoError(
+                f"{path}: '{name}' must be numbers of shape (P, {coco.NUM_PARTS}, 3), x, y and"
+                f" visibility or score, but is {poses.dtype} of shape {poses.shape}."
+            )
+        if not np.all(np.abs(poses) < 1e6):  # also nan
+            raise coco.CocoError(f"{path}: '{name}' holds values that are no coordinates.")
+    if not arrays:
+        return {}
+    # What the third value means is a question to the whole file.
+    every = np.concatenate([poses.astype(np.float32) for poses in arrays.values()])
+    seen = coco.visibilities_from_scores(every, threshold)
+    parts = np.split(seen, np.cumsum([len(poses) for poses in arrays.values()])[:-1])
+    return {name: ImagePoses(name, part, None) for name, part in zip(arrays, parts, strict=True)}

@@ -11,16 +11,14 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import scipy.sparse
 from jaxtyping import Bool, Float, Int, UInt8
-from pycocotools import mask as mask_utils
 
 from pose2seg_jax import affine_align, geometry, losses, parallel, train_state
 from pose2seg_jax.affine_align import Alignment
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.models import Features, Pose2Seg
-
-# Masks are taken back to images padded to multiples of this, so few sizes are compiled.
-_SIZE_STEP = 128
+from pose2seg_jax.results import encode_mask
 
 
 class RoiPrediction(NamedTuple):
@@ -51,18 +49,33 @@ class PersonMask(NamedTuple):
     template: int
 
 
-def letterbox_image(image: UInt8[Array, "H W 3"], side: int) -> UInt8[Array, "S S 3"]:
-    """Scales an image into the square canvas, antialiased, as the training pipeline does."""
-    matrix = geometry.letterbox(jnp.asarray(image.shape[:2], jnp.float32), side)
-    scaled = jax.image.scale_and_translate(
-        jnp.asarray(image, jnp.float32),
-        (side, side, image.shape[2]),
-        (0, 1),
-        jnp.stack([matrix[0, 0], matrix[1, 1]]),
-        matrix[::-1, 2],
-        "linear",
-    )
-    return jnp.clip(jnp.round(scaled), 0, 255).astype(jnp.uint8)
+def letterbox_image(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "S S 3"]:
+    """Scales an image into the square canvas, antialiased, as the training pipeline does.
+
+    On the host: on a device every size of image would be compiled anew.
+    """
+    matrix = np.asarray(geometry.letterbox(np.asarray(image.shape[:2], np.float32), side)).tolist()
+    down = _resize_matrix(image.shape[0], side, matrix[1][1], matrix[1][2])
+    across = _resize_matrix(image.shape[1], side, matrix[0][0], matrix[0][2])
+    # One channel at a time: a large photo is large enough once as float32.
+    channels = [(across @ (down @ image[..., c].astype(np.float32)).T).T for c in range(3)]
+    return np.clip(np.round(np.stack(channels, -1)), 0, 255).astype(np.uint8)
+
+
+def _resize_matrix(size: int, side: int, scale: float, offset: float) -> scipy.sparse.csr_array:
+    """(side, size): weights of an antialiased linear resampling along one axis."""
+    centers = (np.arange(side) + 0.5 - offset) / scale - 0.5
+    reach = max(1 / scale, 1)
+    taps = np.floor(centers - reach)[:, None] + np.arange(int(np.ceil(2 * reach)) + 2)
+    weights = np.maximum(1 - np.abs(centers[:, None] - taps) / reach, 0)
+    weights *= (taps >= 0) & (taps < size)
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-6)
+    weights *= ((centers >= -0.5) & (centers <= size - 0.5))[:, None]
+    rows = np.broadcast_to(np.arange(side)[:, None], taps.shape)
+    columns = np.clip(taps, 0, size - 1).astype(int)
+    shape = (side, size)
+    entries = (weights.ravel().astype(np.float32), (rows.ravel(), columns.ravel()))
+    return scipy.sparse.csr_array(entries, shape=shape)
 
 
 def predict_rois(
@@ -146,7 +159,6 @@ class Network:
 
         self._encode = parallel.map_devices(encode, 1, 1)
         self._segment = parallel.map_devices(segment, 1, 5)
-        self._paste = jax.jit(_paste, static_argnums=(2, 3))
 
     @property
     def image_size(self) -> int:
@@ -181,15 +193,19 @@ class Network:
         features = self._encode(self._variables, images)
         for start in range(0, rounds * self._slots, self._slots):
             chunks = [queue[start : start + self._slots] for queue in queues]
-            predicted, person_sizes = self._segment_chunk(features, chunks, sizes)
-            masks = self._to_images(predicted, person_sizes)
+            predicted = self._segment_chunk(features, chunks, sizes)
             for d, chunk in enumerate(chunks):
                 for slot, (b, _) in enumerate(chunk):
-                    height, width = sizes[d, b]
-                    mask = np.asfortranarray(masks[d, slot, :height, :width])
+                    height, width = map(int, sizes[d, b])
+                    rle = encode_mask(
+                        predicted.probabilities[d, slot],
+                        predicted.alignment.matrix[d, slot],
+                        height,
+                        width,
+                    )
                     score = float(predicted.scores[d, slot])
                     template = int(predicted.alignment.template[d, slot])
-                    results[d][b].append(PersonMask(mask_utils.encode(mask), score, template))
+                    results[d][b].append(PersonMask(rle, score, template))
         return results
 
     def _segment_chunk(self, features, chunks, sizes):
@@ -205,27 +221,4 @@ class Network:
         predicted = self._segment(
             self._variables, features, poses, person_sizes.astype(np.float32), image_index, valid
         )
-        return parallel.to_host(predicted), person_sizes
-
-    def _to_images(self, predicted, person_sizes):
-        height, width = (
-            int(-(-n // _SIZE_STEP) * _SIZE_STEP) for n in person_sizes.max(axis=(0, 1))
-        )
-        probabilities, matrices = predicted.probabilities, predicted.alignment.matrix
-        flat = self._paste(
-            probabilities.reshape(-1, *probabilities.shape[2:]),
-            matrices.reshape(-1, 2, 3),
-            height,
-            width,
-        )
-        return np.asarray(flat).reshape(*person_sizes.shape[:2], height, width)
-
-
-def _paste(probabilities, matrices, height, width):
-    def paste(person):
-        probability, matrix = person
-        mask = affine_align.reverse_align(probability[None], matrix[None], height, width)[0]
-        return (mask > 0.5).astype(jnp.uint8)
-
-    # One after the other: together, 16 persons of a large photo would take gigabytes.
-    return jax.lax.map(paste, (probabilities, matrices))
+        return parallel.to_host(predicted)

@@ -39,13 +39,12 @@ def read(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Arra
     """
     path = pathlib.Path(workdir) / "config.json"
     try:
-        saved = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        before = _flat(json.loads(path.read_text()))
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error}); it belongs to the checkpoints next to it."
         ) from None
     now = _flat(_fields(config))
-    before = _flat(saved)
     for name in sorted(now.keys() | before.keys()):
         if not name.startswith(_FIXED) or name in _FREE or now.get(name) == before.get(name):
             continue
@@ -56,7 +55,12 @@ def read(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Arra
     record = path.with_name("templates.json")
     trained = templates.load(record)
     named = config.align.templates
-    if named and not np.array_equal(templates.load(named), trained):
+    # The file may have gone; the run has its own copy.
+    if (
+        named
+        and pathlib.Path(named).exists()
+        and not np.array_equal(templates.load(named), trained)
+    ):
         raise CheckpointError(
             f"{named}: are not the templates that the run was trained with, {record}; leave"
             " align.templates out, or use another --workdir."

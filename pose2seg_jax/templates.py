@@ -125,7 +125,7 @@ def save(
 
 def source(path: str | pathlib.Path | None = None) -> pathlib.Path | Traversable:
     """The template file at `path`; None for the package's own."""
-    if path is None:
+    if not path:
         return importlib.resources.files("pose2seg_jax") / "templates_coco_human.json"
     return pathlib.Path(path)
 

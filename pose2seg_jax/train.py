@@ -50,21 +50,20 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     process_index, process_count = parallel.processes()
     # What only the evaluation needs is checked now, not after hours of training.
     evaluate.check(config)
-    if process_index:  # where the processes share a disk, the first one prepares for all
-        parallel.wait_for_all("prepared")
-    builder = coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "train")
-    if not process_index:
-        parallel.wait_for_all("prepared")
+    checkpoints = Checkpoints(workdir, keep_latest=config.keep_latest, keep_best=config.keep_best)
+    resumes = checkpoints.latest_step() is not None
+    pose_templates: Array = (
+        run_record.read(config, workdir) if resumes else templates.load(config.align.templates)
+    )
+    builder = _prepare(config)
     model = train_state.create_model(config, parallel.AXIS)
     optimizer = train_state.create_optimizer(config)
     state = train_state.create_state(config, model, optimizer, jax.random.key(config.seed))
-    checkpoints = Checkpoints(workdir, keep_latest=config.keep_latest, keep_best=config.keep_best)
     position = 0
-    pose_templates: Array = templates.load(config.align.templates)
-    if checkpoints.latest_step() is not None:
-        pose_templates = run_record.read(config, workdir)
+    if resumes:
         state, position = checkpoints.restore(state)
     first = int(state.step)
+    parallel.check_same("the step to go on from", first)
     state = parallel.replicate(state)
     log = MetricsLog(workdir, config.num_steps, config.batch_size, quiet=process_index > 0)
     if first:
@@ -107,12 +106,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
                 results = {}
                 try:
                     if evaluates:
-                        # Every process for itself: the others would only wait.
-                        variables = parallel.to_host(state.variables)
-                        evaluation = evaluate.evaluate_model(config, variables, pose_templates)
-                        results = evaluation.summary()
-                        log.say(evaluation.table())
-                        log.scalars(step, {f"validation/{name}": results[name] for name in results})
+                        results = _evaluate(config, state, pose_templates, log)
                 finally:  # an evaluation that fails must not cost the steps before it
                     checkpoints.save(state, position, results or None)
                 log.restart_clock()
@@ -243,3 +237,27 @@ def _check_finite(step: int, metrics: dict[str, Array], batch: dict[str, np.ndar
             f" persons {persons.tolist()}. Lower optimizer.learning_rate, or look at these images;"
             " the same command goes on from the last checkpoint."
         )
+
+
+def _prepare(config: ml_collections.ConfigDict) -> coco_human.Builder:
+    """The prepared data; where processes share a disk, the first one prepares for all."""
+    first = parallel.processes()[0] == 0
+    if not first:
+        parallel.wait_for_all("prepared")
+    try:
+        return coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "train")
+    finally:  # also where it fails: the others then fail with the same words
+        if first:
+            parallel.wait_for_all("prepared")
+
+
+def _evaluate(
+    config: ml_collections.ConfigDict, state: TrainState, pose_templates: Array, log: MetricsLog
+) -> dict[str, float]:
+    """Every process for itself: the others would only wait."""
+    variables = parallel.to_host(state.variables)
+    evaluation = evaluate.evaluate_model(config, variables, pose_templates)
+    results = evaluation.summary()
+    log.say(evaluation.table())
+    log.scalars(int(state.step), {f"validation/{name}": results[name] for name in results})
+    return results

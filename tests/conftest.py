@@ -25,6 +25,7 @@ install_import_hook(
         "pose2seg_jax.losses",
         "pose2seg_jax.models",
         "pose2seg_jax.predictor",
+        "pose2seg_jax.results",
         "pose2seg_jax.visualize",
     ],
     "beartype.beartype",

@@ -77,7 +77,7 @@ def test_two_processes_train_as_one(coco_dir, tmp_path):
         # The order of the sums differs, and Adam's first steps make much of the smallest gradients.
         np.testing.assert_allclose(_metrics(first, name), _metrics(alone, name), rtol=0.02)
     np.testing.assert_allclose(_metrics(first, "loss")[0], _metrics(alone, "loss")[0], rtol=1e-3)
-    # One of them speaks and writes; both evaluate.
+    # One of them speaks and writes.
     assert "COCOHUMAN (12 persons)" in first
     assert "step" not in second
     assert len(list(workdir.glob("events.out.tfevents*"))) == 1

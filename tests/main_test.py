@@ -93,6 +93,10 @@ def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
     assert "COCOHUMAN (12 persons)" in resumed.stdout
     assert any(workdir.glob("events.out.tfevents*"))
 
+    changed = _run(*options, "--config.align.reflect=False")
+    assert "was trained with align.reflect=True, but the config says False" in changed.stderr
+    assert "Traceback" not in changed.stderr
+
     evaluated = _run(*options, "--mode=eval")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "12 masks written to" in evaluated.stdout
@@ -204,9 +208,14 @@ def test_a_run_is_used_with_its_own_config_only(tmp_path):
     # The templates of a run stay its own, wherever their file has gone.
     config.align.templates = str(tmp_path / "one.json")
     run_record.write(config, tmp_path)
+    assert len(run_record.read(config, tmp_path)) == 1
     (tmp_path / "one.json").unlink()
+    assert len(run_record.read(config, tmp_path)) == 1
     config.align.templates = None
     assert len(run_record.read(config, tmp_path)) == 1
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
+        run_record.read(config, tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
         run_record.read(config, tmp_path)
@@ -318,7 +327,7 @@ def test_images_are_read_one_way(tmp_path):
         open_image(path, (9, 9))
     path = tmp_path / "deep.png"
     PIL.Image.fromarray(np.full((4, 4), 60000, np.uint16)).save(path)
-    with pytest.raises(ImageError, match="more than 8 bits"):
+    with pytest.raises(ImageError, match="grey with more than 8 bits"):
         open_image(path)
 
 

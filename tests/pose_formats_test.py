@@ -110,7 +110,7 @@ def test_nobody_is_a_defined_answer(image, tmp_path):
         ("a.json", {"people": [{"pose_keypoints_2d": [0.5, 0.5, 1] * 25}]}, "--keypoint_scale 0"),
         ("other_keypoints.json", {"people": []}, "holds no pose of .*photo.jpg; it knows other"),
         ("a.npy", np.zeros((2, 18, 3)), r"shape \(P, 17, 3\).*\(2, 18, 3\)"),
-        ("a.npy", np.full((1, 17, 3), np.nan), "not finite"),
+        ("a.npy", np.full((1, 17, 3), np.nan), "no coordinates"),
         ("a.npy", "no array", "cannot be read as arrays"),
         ("a.npz", "no archive", "cannot be read as arrays"),
         ("a.npy", np.asarray([{}], object), "cannot be read as arrays"),

@@ -1,6 +1,6 @@
 """TFDS builder over any COCO-layout directory: the images that hold posed persons, with masks.
 
-    COCO_DIR=/data/coco tfds build input_pipeline/coco_human
+    COCO_DIR=/data/coco tfds build input_pipeline/coco_human    # with mlcroissant and apache-beam
 
 The directory holds annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/. The
 prepared data is keyed by the content of the annotation files and by the name, size and time of

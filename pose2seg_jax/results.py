@@ -1,0 +1,130 @@
+"""Predicted persons in their image: from ROI to RLE on the host, and what the predictor returns."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float, Int
+from pycocotools import mask as mask_utils
+
+from pose2seg_jax import affine_align
+
+PERSON_CATEGORY = 1
+THRESHOLD = 0.5  # of the mask probability
+
+
+def encode_mask(
+    probability: Float[np.ndarray, "R R"], matrix: Float[np.ndarray, "2 3"], height: int, width: int
+) -> dict[str, Any]:
+    """The mask of a person in its image as COCO's compressed RLE.
+
+    As `affine_align.reverse_align` and a threshold, but only where the ROI is, and without an
+    array of the size of the image: nothing is compiled for a new size.
+
+    Args:
+        probability: in the ROI.
+        matrix: image to ROI.
+        height: of the image.
+        width: of the image.
+    """
+    side = probability.shape[0]
+    matrix = np.asarray(matrix, np.float64)
+    linear, offset = matrix[:, :2], matrix[:, 2]
+    corners = np.asarray([[0, 0], [side, 0], [0, side], [side, side]])
+    reach = (corners - offset) @ np.linalg.inv(linear).T
+    x0, y0 = np.maximum(np.floor(reach.min(0)), 0).astype(int).tolist()
+    x1, y1 = np.minimum(np.ceil(reach.max(0)), (width, height)).astype(int).tolist()
+    if x0 >= x1 or y0 >= y1:
+        return _compress([height * width], height, width)
+    start = linear @ [x0, y0] + offset
+    # Pillow samples between pixel centres, repeats the outermost half cell and fills with 0 beyond.
+    window = PIL.Image.fromarray(np.asarray(probability, np.float32)).transform(
+        (x1 - x0, y1 - y0),
+        PIL.Image.Transform.AFFINE,
+        (*linear[0], start[0], *linear[1], start[1]),
+        PIL.Image.Resampling.BILINEAR,
+    )
+    return _encode_window(np.asarray(window) > THRESHOLD, x0, y0, height, width)
+
+
+def _encode_window(
+    window: Bool[np.ndarray, "h w"], x0: int, y0: int, height: int, width: int
+) -> dict[str, Any]:
+    """RLE of a mask that is False outside of a window."""
+    steps = np.diff(np.pad(window, ((1, 1), (0, 0))).astype(np.int8), axis=0)
+    columns, starts = np.nonzero(steps.T > 0)
+    _, ends = np.nonzero(steps.T < 0)
+    first = (x0 + columns) * height + y0
+    edges = np.stack([first + starts, first + ends], axis=1).ravel()
+    # A run that reaches the end of its column and goes on in the next one is one run.
+    joined = np.flatnonzero(edges[1:-1:2] == edges[2::2])
+    edges = np.delete(edges, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    counts = np.diff(np.concatenate([[0], edges, [height * width]])).tolist()
+    return _compress(counts if counts[-1] else counts[:-1], height, width)
+
+
+def _compress(counts: list[int], height: int, width: int) -> dict[str, Any]:
+    return mask_utils.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """The P persons of an image, in the order of the poses that were asked for.
+
+    Attributes:
+        size: (height, width) of the image.
+        rles: masks as COCO's compressed RLE.
+        scores: (P,) the model's own mask score in [0, 1], the mean probability inside the mask.
+        template: (P,) index of the pose template that was fitted; -1 for the fallback window.
+    """
+
+    size: tuple[int, int]
+    rles: tuple[dict[str, Any], ...]
+    scores: Float[np.ndarray, " P"]
+    template: Int[np.ndarray, " P"]
+
+    @property
+    def masks(self) -> Bool[np.ndarray, "P H W"]:
+        """The masks as arrays, decoded at each call."""
+        if not self.rles:
+            return np.zeros((0, *self.size), bool)
+        return mask_utils.decode(list(self.rles)).transpose(2, 0, 1).astype(bool)
+
+    @property
+    def boxes(self) -> Float[np.ndarray, "P 4"]:
+        """(x, y, width, height) of the masks; zeros for an empty one."""
+        return mask_utils.toBbox(list(self.rles)) if self.rles else np.zeros((0, 4))
+
+    @property
+    def fallback(self) -> Bool[np.ndarray, " P"]:
+        """Whether no template fitted."""
+        return self.template == affine_align.FALLBACK
+
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+        """The entries of a COCO results file, ready for `json.dump`."""
+        return [
+            to_coco(image_id, rle, float(score), int(template))
+            for rle, score, template in zip(self.rles, self.scores, self.template, strict=True)
+        ]
+
+
+def to_coco(
+    image_id: int | str,
+    rle: dict[str, Any],
+    score: float,
+    template: int,
+    person_id: int | None = None,
+) -> dict[str, Any]:
+    """One entry of a COCO results file; `person_id`, where there is one, names the annotated person."""
+    entry = {
+        "image_id": image_id,
+        "category_id": PERSON_CATEGORY,
+        "segmentation": {
+            "size": [int(n) for n in rle["size"]],
+            "counts": rle["counts"].decode() if isinstance(rle["counts"], bytes) else rle["counts"],
+        },
+        "score": score,
+        "template": template,
+    }
+    return entry if person_id is None else entry | {"person_id": person_id}
