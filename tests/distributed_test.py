@@ -19,7 +19,7 @@ _OPTIONS = [
     "--config.dataset.image_size=64",
     "--config.model.roi_size=32",
     "--config.model.backbone_features=8",
-    "--config.model.backbone_depth=2",
+    "--config.model.backbone_depth=1",
     "--config.model.branch_features=4",
     "--config.model.branch_units=1",
     "--config.model.head_features=4",
@@ -35,6 +35,7 @@ def _start(devices, *arguments):
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # five programs are compiled for a few steps
     }
     return subprocess.Popen(
         [sys.executable, "main.py", *_OPTIONS, *arguments], cwd=ROOT, env=environment, text=True,
