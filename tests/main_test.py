@@ -51,6 +51,7 @@ def _command(*arguments):
     # The runs of a test compile the same network.
     environment["JAX_COMPILATION_CACHE_DIR"] = _CACHE
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # a few steps do not pay for them
     command = [sys.executable, "main.py", "--config=configs/coco_human_small.py", *arguments]
     return {"args": command, "cwd": ROOT, "env": environment, "text": True}
 
