@@ -14,7 +14,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from pose2seg_jax import parallel
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.train_state import TrainState
+from pose2seg_jax.train_state import TrainState, misfits
 
 BEST_METRIC = "AP"
 
@@ -160,13 +160,7 @@ def _check_shapes(saved: Any, like: TrainState, where: str) -> None:
         }
 
     found, expected = shapes(getattr(saved, "tree", saved)["params"]), shapes(like.params)
-    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    problems += [f"{name} is not in the model" for name in found.keys() - expected.keys()]
-    problems += [
-        f"{name} has shape {found[name]}, the model {expected[name]}"
-        for name in found.keys() & expected.keys()
-        if found[name] != expected[name]
-    ]
+    problems = misfits(found, expected)
     if problems:
         raise CheckpointError(
             f"{where}: was made with another model than the config describes: {sorted(problems)[0]}"

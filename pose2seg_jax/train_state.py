@@ -1,5 +1,6 @@
 """What training carries from step to step, and the optimiser and schedule that move it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -75,6 +76,17 @@ def init_variables(
         jnp.zeros(1, jnp.int32),
         jnp.ones(1, bool),
     )
+
+
+def misfits(found: Mapping[str, tuple], expected: Mapping[str, tuple]) -> list[str]:
+    """How the names and shapes of saved arrays differ from a model's, one line each."""
+    problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    problems += [f"{name} is not in the model" for name in sorted(found.keys() - expected.keys())]
+    return problems + [
+        f"{name} has shape {found[name]}, the model {expected[name]}"
+        for name in sorted(found.keys() & expected.keys())
+        if found[name] != expected[name]
+    ]
 
 
 def abstract_state(config: ml_collections.ConfigDict) -> TrainState:

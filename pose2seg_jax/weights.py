@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import safetensors
@@ -141,17 +140,14 @@ def _check_names(
     model = train_state.create_model(config)
     shapes = jax.eval_shape(lambda: train_state.init_variables(config, model, jax.random.key(0)))
     expected = traverse_util.flatten_dict(shapes, sep="/")
-    problems = [f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())]
-    problems += [f"{name} is not in the model" for name in sorted(tensors.keys() - expected.keys())]
-    problems += [
-        f"{name} has shape {tensors[name].shape}, the model {expected[name].shape}"
-        for name in sorted(expected.keys() & tensors.keys())
-        if tensors[name].shape != expected[name].shape
-    ]
+    problems = train_state.misfits(
+        {name: tensor.shape for name, tensor in tensors.items()},
+        {name: shape.shape for name, shape in expected.items()},
+    )
     problems += [
         f"{name} holds values that are not finite"
         for name in sorted(expected.keys() & tensors.keys())
-        if not bool(jnp.all(jnp.isfinite(tensors[name])))
+        if not np.all(np.isfinite(tensors[name]))
     ]
     if problems:
         more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""

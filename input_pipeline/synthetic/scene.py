@@ -134,7 +134,6 @@ def _light(rng):
 
 def _background(rng, camera, height, width):
     """Ground and wall (or sky), both textured."""
-    rows, columns = height, width
     world = _rays(camera, height, width)
     wall = -rng.uniform(8, 16)
     fall = world[..., 1]
@@ -145,7 +144,7 @@ def _background(rng, camera, height, width):
     is_ground = to_ground < to_wall
     depth = np.minimum(to_ground, to_wall)
     place = world * depth[..., None]
-    color = np.empty((rows, columns, 3), np.float32)
+    color = np.empty((height, width, 3), np.float32)
     for part, (u, v) in (
         (is_ground, (place[..., 0], place[..., 2])),
         (~is_ground, (place[..., 0], place[..., 1])),
@@ -154,14 +153,14 @@ def _background(rng, camera, height, width):
         second = 0.55 * first + 0.45 * second
         kind, size = rng.integers(4), rng.uniform(0.25, 1.2)
         if kind == 0:
-            share = render.noise(rng, rows, columns, 6)
+            share = render.noise(rng, height, width, 6)
         elif kind == 1:
             share = ((np.floor(u / size) + np.floor(v / size)) % 2) * 0.7
         elif kind == 2:
             share = (np.sin(2 * np.pi * u / size) > 0.3) * 0.8
         else:
             share = np.clip((v - v[part].min()) / max(float(np.ptp(v[part])), 1e-6), 0, 1) if part.any() else 0 * u  # fmt: skip
-        share = 0.75 * share + 0.25 * render.noise(rng, rows, columns, 7)
+        share = 0.75 * share + 0.25 * render.noise(rng, height, width, 7)
         color = np.where(part[..., None], first + (second - first) * share[..., None], color)
     # One ray a pixel is enough here.
     color, depth = (
