@@ -5,7 +5,13 @@ BIN = $(VENV)/bin
 # The versions that CI ran, where they fit this Python; otherwise the newest that the bounds allow.
 LOCK = $(wildcard requirements-lock-py$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt)
 
-.PHONY: test lint clean
+# Where `make demo` and `make compare` write.
+DEMO ?= runs/demo
+COMPARE ?= runs/compare
+DEMO_RUN = --config=configs/synthetic.py --workdir=$(DEMO)/run --config.dataset.data_dir=$(DEMO)/data \
+  --config.align.templates=$(DEMO)/templates.json
+
+.PHONY: test lint demo compare clean
 
 $(VENV)/installed: requirements.txt requirements-dev.txt $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -13,12 +19,24 @@ $(VENV)/installed: requirements.txt requirements-dev.txt $(LOCK)
 	touch $@
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# From nothing to masks: people, templates, training, weights, pictures. Run again, it goes on.
+demo: $(VENV)/installed
+	mkdir -p $(DEMO)
+	$(BIN)/python main.py --mode=templates $(DEMO_RUN) --output=$(DEMO)/templates.json
+	$(BIN)/python main.py --mode=train $(DEMO_RUN)
+	$(BIN)/python main.py --mode=export_weights $(DEMO_RUN) --output=$(DEMO)/model.safetensors
+	$(BIN)/python main.py --mode=report $(DEMO_RUN) --output=$(DEMO)/index.html
+
+# Alignment by pose against alignment by box, with and without NMS.
+compare: $(VENV)/installed
+	$(BIN)/python benchmarks/compare.py --workdir=$(COMPARE)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -18,19 +18,37 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", "configs/coco_human.py", "The experiment.")
 flags.DEFINE_string("workdir", None, "Directory of the run: checkpoints, TensorBoard, results.")
 flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "predict", "templates", "export_weights"], "What to do."
+    "mode",
+    "train",
+    ["train", "eval", "predict", "templates", "export_weights", "report"],
+    "What to do.",
 )
 flags.DEFINE_string(
     "distributed", None, "train on several hosts: 'auto' (TPU pod, Slurm) or INDEX/COUNT@HOST:PORT."
 )
-flags.DEFINE_string("checkpoint", "latest", "eval, predict: 'latest', 'best' or a step.")
+flags.DEFINE_string(
+    "checkpoint", "latest", "eval, predict, export_weights, report: 'latest', 'best' or a step."
+)
+flags.DEFINE_string(
+    "weights", None, "eval, predict: a weights file, in place of --config and --workdir."
+)
 flags.DEFINE_string("image", None, "predict: an image file or a directory of images.")
-flags.DEFINE_string("poses", None, "eval: COCO keypoint results; predict: results or annotations.")
+flags.DEFINE_string(
+    "poses",
+    None,
+    "eval: COCO keypoint results; predict: a pose file, or 'auto' for a pose estimator.",
+)
 flags.DEFINE_string("results", None, "eval: score this COCO segmentation results file instead.")
-flags.DEFINE_string("annotations", None, "templates: COCO annotations to take the poses from.")
+flags.DEFINE_string(
+    "annotations",
+    None,
+    "templates: COCO annotations with poses; default: the config's training split.",
+)
 flags.DEFINE_string("split", None, "templates: only images with this 'split' field.")
 flags.DEFINE_string(
-    "output", None, "predict: directory; templates, eval: JSON; export_weights: safetensors."
+    "output",
+    None,
+    "predict: directory; templates, eval: JSON; export_weights: safetensors; report: HTML.",
 )
 
 
@@ -54,21 +72,34 @@ def main(argv: list[str]) -> None:
             train(config, _flag("workdir"))
             return
         from pose2seg_jax import commands
+        from pose2seg_jax.predictor import Pose2SegPredictor
 
         if FLAGS.mode == "templates":
-            commands.templates(config, _flag("annotations"), FLAGS.split, _flag("output"))
+            commands.templates(config, FLAGS.annotations, FLAGS.split, _flag("output"))
         elif FLAGS.mode == "export_weights":
             commands.export_weights(config, _flag("workdir"), _flag("output"), FLAGS.checkpoint)
+        elif FLAGS.mode == "report":
+            commands.report(config, _flag("workdir"), _flag("output"), FLAGS.checkpoint)
         elif FLAGS.mode == "predict":
-            workdir, image, poses, output = map(_flag, ("workdir", "image", "poses", "output"))
-            commands.predict(config, workdir, image, poses, output, FLAGS.checkpoint)
+            image, poses, output = map(_flag, ("image", "poses", "output"))
+            predictor = Pose2SegPredictor.from_weights(_trained(config))
+            commands.predict(config, predictor, image, poses, output)
+        elif FLAGS.results:
+            commands.evaluate_file(config, FLAGS.results)
         else:
-            workdir = FLAGS.workdir if FLAGS.results else _flag("workdir")
-            commands.evaluate(
-                config, workdir, FLAGS.poses, FLAGS.results, FLAGS.output, FLAGS.checkpoint
-            )
+            beside = f"{FLAGS.workdir}/results.json" if not FLAGS.weights else None
+            commands.evaluate(config, _trained(config), FLAGS.poses, FLAGS.output or beside)
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def _trained(config):
+    """The network of --weights, or of a checkpoint in --workdir."""
+    from pose2seg_jax import commands, weights
+
+    if FLAGS.weights:
+        return weights.load(FLAGS.weights)
+    return commands.restore(config, _flag("workdir"), FLAGS.checkpoint)
 
 
 def _flag(name: str) -> str:

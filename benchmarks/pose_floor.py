@@ -28,17 +28,21 @@ def capsules(pose: np.ndarray, height: int, width: int, radius: float = RADIUS) 
     """(H, W) uint8: all pixels within `radius` of a limb, or of a part, of a pose (17, 3)."""
     shown = pose[:, 2] > 0
     size = max(np.ptp(pose[shown, :2], axis=0).max(), 1) if shown.any() else 1
-    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    pixels = np.stack([x, y], -1)
+    reach = radius * size
     limbs = [(a, b) for a, b in skeleton.COCO_LIMBS if shown[a] and shown[b]]
     limbs += [(part, part) for part in range(len(shown)) if shown[part]]
-    mask = np.zeros((height, width), bool)
+    mask = np.zeros((height, width), np.uint8)
     for a, b in limbs:
         start, along = pose[a, :2], pose[b, :2] - pose[a, :2]
+        ends = pose[[a, b], :2]
+        x0, y0 = np.maximum(np.floor(ends.min(0) - reach), 0).astype(int)
+        x1, y1 = np.minimum(np.ceil(ends.max(0) + reach), (width, height)).astype(int)
+        x, y = np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5)
+        pixels = np.stack([x, y], -1)
         t = np.clip((pixels - start) @ along / max(along @ along, 1e-6), 0, 1)
         gap = pixels - start - t[..., None] * along
-        mask |= np.sum(gap**2, -1) <= (radius * size) ** 2
-    return mask.astype(np.uint8)
+        mask[y0:y1, x0:x1] |= np.sum(gap**2, -1) <= reach**2
+    return mask
 
 
 def floor(dataset: coco.Dataset) -> evaluate.Evaluation:

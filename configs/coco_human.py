@@ -40,6 +40,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.color = 0.2  # brightness, contrast, saturation (ours); 0 for none
 
     config.align = ml_collections.ConfigDict()
+    # "pose" (paper) or, for comparison, "box": the ROI is the true box, as a perfect detector's.
+    config.align.method = "pose"
     # A file from main.py --mode=templates; empty for the two of the package (paper: K = 2).
     config.align.templates = ml_collections.config_dict.placeholder(str)
     config.align.num_templates = 2  # K of --mode=templates (paper)

@@ -3,6 +3,7 @@
 import io
 import pathlib
 import struct
+import warnings
 
 import PIL.Image
 import PIL.ImageOps
@@ -31,7 +32,10 @@ def open_image(path: pathlib.Path, size: tuple[int, int] | None = None) -> PIL.I
         ImageError: missing, unreadable, truncated, grey with more than 8 bits, or not of that size.
     """
     try:
-        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(path.read_bytes()))
+        # A photo of 100 megapixels is fine; from 179 on, Pillow refuses.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            image: PIL.Image.Image = PIL.Image.open(io.BytesIO(path.read_bytes()))
         image.load()  # finds truncated files
         if image.getexif().get(_ORIENTATION, 1) != 1:
             shown = PIL.ImageOps.exif_transpose(image)

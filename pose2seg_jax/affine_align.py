@@ -206,6 +206,57 @@ def _cover(
     return (matrices * factor[..., None]).at[..., 2].add(shift)
 
 
+def align_boxes(boxes: Float[Array, "N 4"], roi_size: int) -> Alignment:
+    """The box of each person stretched over the ROI, as RoIAlign does (Mask R-CNN).
+
+    For comparison with alignment by pose. A box of no size counts as one pixel.
+
+    Args:
+        boxes: (x, y, width, height).
+        roi_size: side of the ROI in cells.
+    """
+    scale = roi_size / jnp.maximum(boxes[:, 2:], 1)
+    zero = jnp.zeros_like(scale[:, 0])
+    rows = [
+        jnp.stack([scale[:, 0], zero, -scale[:, 0] * boxes[:, 0]], -1),
+        jnp.stack([zero, scale[:, 1], -scale[:, 1] * boxes[:, 1]], -1),
+    ]
+    none = jnp.full(boxes.shape[0], FALLBACK)
+    return Alignment(jnp.stack(rows, -2), none, none == 0, zero)
+
+
+def align_persons(
+    method: str,
+    poses: Float[Array, "N P 3"],
+    boxes: Float[Array, "N 4"] | None,
+    templates: Float[Array, "K P 3"],
+    size: Float[Array, "N 2"] | Float[Array, "2"] | tuple[int, int],
+    roi_size: int,
+    *,
+    reflect: bool,
+) -> Alignment:
+    """`align_poses` or, for the method "box", `align_boxes`."""
+    if method == "box":
+        assert boxes is not None
+        return align_boxes(boxes, roi_size)
+    return align_poses(poses, templates, size, roi_size, reflect=reflect)
+
+
+def mask_boxes(masks: Float[Array, "N H W"]) -> Float[jax.Array, "N 4"]:
+    """(x, y, width, height) of the pixels that are at least half covered."""
+
+    def extent(seen):
+        length = seen.shape[-1]
+        first = jnp.argmax(seen, axis=-1)
+        last = length - jnp.argmax(seen[..., ::-1], axis=-1)
+        return first, last - first
+
+    inside = masks >= 0.5
+    x, width = extent(jnp.any(inside, axis=1))
+    y, height = extent(jnp.any(inside, axis=2))
+    return jnp.stack([x, y, width, height], -1).astype(jnp.float32)
+
+
 def jitter_matrices(
     keys: Key[jax.Array, " N"],
     matrices: Float[Array, "N 2 3"],

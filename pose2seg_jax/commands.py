@@ -8,27 +8,27 @@ import pathlib
 import ml_collections
 import numpy as np
 import PIL.Image
-from pycocotools import mask as mask_utils
 
-from input_pipeline import coco
+from input_pipeline import coco, synthetic
 from input_pipeline.images import ImageError, open_image
 from pose2seg_jax import evaluate as evaluation
-from pose2seg_jax import parallel, run_record, train_state, visualize, weights
+from pose2seg_jax import pose_estimators, run_record, train_state, visualize, weights
 from pose2seg_jax import templates as pose_templates
 from pose2seg_jax.checkpoints import Checkpoints
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.geometry import Array
 from pose2seg_jax.pose_formats import ImagePoses, read_poses
-from pose2seg_jax.predictor import Network, letterbox_image
-from pose2seg_jax.results import to_coco
+from pose2seg_jax.predictor import Pose2SegPredictor
+from pose2seg_jax.weights import Weights
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def templates(
-    config: ml_collections.ConfigDict, annotations: str, split: str | None, output: str
+    config: ml_collections.ConfigDict, annotations: str | None, split: str | None, output: str
 ) -> None:
-    """Makes pose templates from COCO annotations and writes them as JSON."""
+    """Makes pose templates from COCO annotations, or the config's training split, as JSON."""
+    if annotations is None:
+        annotations = str(evaluation.annotation_file(config, "train"))
     dataset = coco.read(annotations)
     persons = dataset.persons(split=split)
     if not persons:
@@ -54,48 +54,54 @@ def templates(
 
 def evaluate(
     config: ml_collections.ConfigDict,
-    workdir: str | None,
+    trained: Weights,
     poses: str | None,
-    results: str | None,
     output: str | None,
-    checkpoint: str = "latest",
 ) -> None:
-    """Prints the table of a run, or of a results file, and writes the results."""
-    if results:
-        evaluated = evaluation.evaluate_file(config, results)
-    else:
-        assert workdir is not None
-        state, made = restore(config, workdir, checkpoint)
-        evaluated = evaluation.evaluate_model(config, state.variables, made, poses)
-        path = pathlib.Path(output) if output else pathlib.Path(workdir) / "results.json"
-        evaluation.save_results(path, evaluated.results)
-        print(f"{len(evaluated.results)} masks written to {path}")
+    """Prints the table of a trained network, and writes the results.
+
+    Args:
+        config: where the data is, and how it is evaluated; the network is that of `trained`.
+        trained: the network.
+        poses: COCO keypoint results in place of the annotated poses.
+        output: file for the results, if any.
+    """
+    config = weights.with_network(config, trained)
+    evaluated = evaluation.evaluate_model(config, trained.variables, trained.templates, poses)
+    if output:
+        evaluation.save_results(output, evaluated.results)
+        print(f"{len(evaluated.results)} masks written to {output}")
     print(evaluated.table())
+
+
+def evaluate_file(config: ml_collections.ConfigDict, results: str) -> None:
+    """Prints the table of another method's results file."""
+    print(evaluation.evaluate_file(config, results).table())
 
 
 def predict(
     config: ml_collections.ConfigDict,
-    workdir: str,
+    predictor: Pose2SegPredictor,
     image: str,
     poses: str,
     output: str,
-    checkpoint: str = "latest",
 ) -> None:
-    """Writes a COCO results JSON and one overlay an image."""
+    """Writes a COCO results JSON and one overlay an image; poses "auto" are estimated."""
     files = _image_files(image)
-    matched = read_poses(poses, files, config.eval.part_score_threshold)
-    state, made = restore(config, workdir, checkpoint)
-    network = Network(config, state.variables, made)
+    threshold = config.eval.part_score_threshold
+    estimate = pose_estimators.rtmo(score_threshold=threshold) if poses == "auto" else None
+    matched = {} if estimate else read_poses(poses, files, threshold)
     directory = pathlib.Path(output)
     directory.mkdir(parents=True, exist_ok=True)
     results, skipped = [], 0
     try:
         for path in files:
             found = matched.get(path)
-            if found is None:
+            if found is None and not estimate:
                 logging.warning(
                     "%s: %s holds no pose of this image; no mask is predicted.", path, poses
                 )
+            if found is None:
                 found = ImagePoses(path.stem, np.zeros((0, 17, 3), np.float32), None)
             try:
                 picture = np.asarray(open_image(path, found.size).convert("RGB"))
@@ -103,11 +109,10 @@ def predict(
                 logging.warning("%s; skipped.", error)
                 skipped += 1
                 continue
-            masks = _predict_image(network, picture, found.poses)
-            results += [to_coco(found.image_id, *mask) for mask in masks]
-            drawn = visualize.overlay(
-                picture, [mask_utils.decode(mask.rle) for mask in masks], list(found.poses)
-            )
+            found_poses = estimate(picture) if estimate else found.poses
+            result = predictor(picture, found_poses)
+            results += result.to_coco(found.image_id)
+            drawn = visualize.overlay(picture, result.masks, found_poses)
             PIL.Image.fromarray(drawn).save(directory / f"{path.name}_overlay.png")
     finally:  # what is done is kept, whatever happens to the next image
         evaluation.save_results(directory / "results.json", results)
@@ -116,25 +121,49 @@ def predict(
     print(f"{len(results)} masks and their overlays written to {directory}")
 
 
+def report(
+    config: ml_collections.ConfigDict, workdir: str, output: str, checkpoint: str = "latest"
+) -> None:
+    """Writes an HTML page about a run, and prints its table."""
+    from pose2seg_jax import report as page
+
+    trained = restore(config, workdir, checkpoint)
+    evaluated = evaluation.evaluate_model(config, trained.variables, trained.templates)
+    directory = synthetic.coco_dir(config.dataset)
+    assert directory is not None  # it has just been evaluated
+    dataset = evaluation.validation(config)
+    page.write(
+        output,
+        Pose2SegPredictor.from_weights(trained),
+        dataset,
+        pathlib.Path(directory) / "val2017",
+        evaluated,
+        workdir,
+        f"Step {trained.provenance['step']} of {config.num_steps}, {config.batch_size} images a step,"
+        f" {config.dataset.image_size} px; scored on the {len(dataset.persons())} people of"
+        f" {dataset.path}.",
+    )
+    print(f"page with pictures: {output}")
+    print(evaluated.table())
+
+
 def export_weights(
     config: ml_collections.ConfigDict, workdir: str, output: str, checkpoint: str = "latest"
 ) -> None:
     """Writes a checkpoint of a run as one weights file."""
-    state, made = restore(config, workdir, checkpoint)
+    trained = restore(config, workdir, checkpoint)
     provenance = {
-        "step": int(state.step),
+        **trained.provenance,
         "trained_with": json.loads(config.to_json()),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax")},
     }
-    weights.save(output, config, state.variables, made, provenance)
+    weights.save(output, config, trained.variables, trained.templates, provenance)
     size = pathlib.Path(output).stat().st_size / 2**20
-    print(f"step {int(state.step)} written to {output} ({size:.1f} MiB)")
+    print(f"step {provenance['step']} written to {output} ({size:.1f} MiB)")
 
 
-def restore(
-    config: ml_collections.ConfigDict, workdir: str, checkpoint: str = "latest"
-) -> tuple[train_state.TrainState, Array]:
-    """The state in a checkpoint of a run, and the run's templates.
+def restore(config: ml_collections.ConfigDict, workdir: str, checkpoint: str = "latest") -> Weights:
+    """The network in a checkpoint of a run.
 
     Raises:
         CheckpointError: there is none, or it does not fit the config.
@@ -142,18 +171,7 @@ def restore(
     checkpoints = Checkpoints(workdir, read_only=True)
     made = run_record.read(config, workdir)
     state, _ = checkpoints.restore(train_state.abstract_state(config), checkpoint)
-    return state, made
-
-
-def _predict_image(network: Network, picture: np.ndarray, poses: np.ndarray) -> list:
-    devices = parallel.num_local_devices()
-    canvas = letterbox_image(picture, network.image_size)
-    images = np.broadcast_to(canvas, (devices, 1, *canvas.shape))
-    sizes = np.broadcast_to(np.asarray(picture.shape[:2]), (devices, 1, 2))
-    # Persons of the one image are dealt out over the devices.
-    dealt = [[poses[device::devices]] for device in range(devices)]
-    masks = network.predict(images, dealt, sizes)
-    return [masks[i % devices][0][i // devices] for i in range(len(poses))]
+    return Weights(config, state.variables, made, {"step": int(state.step)})
 
 
 def _image_files(image: str) -> list[pathlib.Path]:

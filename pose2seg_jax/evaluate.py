@@ -7,7 +7,7 @@ import json
 import logging
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -15,12 +15,15 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from input_pipeline import coco
+from input_pipeline import coco, synthetic
+from pose2seg_jax.batch_predictor import BatchPredictor, Persons
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.predictor import Network
-from pose2seg_jax.results import PERSON_CATEGORY, to_coco
+from pose2seg_jax.results import PERSON_CATEGORY
 
 COLUMNS = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AP(M+L)")
+HEAD = ("data", "predictions", "scores", *COLUMNS)
 # The areas between which a person counts, in pixels; 32^2 and 96^2 are COCO's limits.
 _AREAS = {
     "all": (0, 1e10),
@@ -71,22 +74,32 @@ class Evaluation:
 
     def table(self) -> str:
         """All rows as text, in the layout of Tables 1 and 2."""
-        head = ("data", "predictions", "scores", *COLUMNS)
-        cells = [
-            (row.data, row.predictions, row.scores, *(_number(row.metrics[c]) for c in COLUMNS))
-            for row in self.rows
-        ]
-        widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i < 3 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in [head, *cells]
-        ]
+        lines = text_table(self.rows)
         if self.mean_iou is not None:
             lines.append(f"mean IoU of the persons' own masks: {_number(self.mean_iou)}")
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+        return "\n".join(lines)
+
+
+def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The rows of a table as text, under HEAD."""
+    return [
+        (row.data, row.predictions, row.scores, *(_number(row.metrics[c]) for c in COLUMNS))
+        for row in rows
+    ]
+
+
+def text_table(rows: Sequence[Row]) -> list[str]:
+    """The lines of a table."""
+    lines = [HEAD, *cells(rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if i < 3 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return [text[0], "-" * len(text[0]), *text[1:]]
 
 
 def segmentation_metrics(
@@ -231,19 +244,33 @@ def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]
     return float(np.mean(ious)) if ious else float("nan")
 
 
+class PosedPerson(NamedTuple):
+    """A person to look for.
+
+    Attributes:
+        id: of its annotation, if it is an annotated one.
+        pose: (17, 3).
+        box: (4,) of the annotation.
+    """
+
+    id: int | None
+    pose: np.ndarray
+    box: np.ndarray
+
+
 def predict_split(
     config: ml_collections.ConfigDict,
     variables: Any,
     pose_templates: Array,
-    poses: Mapping[int, Sequence[tuple[int | None, np.ndarray]]],
+    persons: Mapping[int, Sequence[PosedPerson]],
 ) -> tuple[list[int], list[dict[str, Any]]]:
-    """Predicts the masks of all given poses on the validation split.
+    """Predicts the masks of all given persons on the validation split.
 
     Args:
         config: the experiment.
         variables: parameters and batch statistics.
         pose_templates: the templates.
-        poses: image id -> (annotation id or None, pose (17, 3)).
+        persons: image id -> persons.
 
     Returns:
         The ids of the images that were read, and COCO results: image_id, category_id,
@@ -253,20 +280,28 @@ def predict_split(
     from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
     from pose2seg_jax import parallel
 
-    builder = coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "validation")
-    network = Network(config, variables, pose_templates)
-    seen, results = [], []
+    coco_dir = synthetic.coco_dir(config.dataset)
+    builder = coco_human.prepare(coco_dir, config.dataset.data_dir, "validation")
+    network = Network.from_config(config, pose_templates)
+    predictor = BatchPredictor(network, variables, config.eval.persons_per_batch)
+    seen, entries = [], []
     for batch in pipeline.eval_batches(builder, config, num_devices=parallel.num_local_devices()):
         ids = np.where(batch["valid"], batch["image_id"], -1)
-        persons = [[poses.get(int(image_id), []) for image_id in row] for row in ids]
+        wanted = [[persons.get(int(image_id), []) for image_id in row] for row in ids]
         sizes = np.stack([batch["height"], batch["width"]], axis=-1)
-        stacks = [[[pose for _, pose in image] for image in row] for row in persons]
-        masks = network.predict(batch["image"], stacks, sizes)
+        stacks = [[_stack(image) for image in row] for row in wanted]
+        results = predictor.predict(batch["image"], stacks, sizes)
         for d, b in zip(*np.nonzero(batch["valid"]), strict=True):
             seen.append(int(ids[d, b]))
-            for (person_id, _), mask in zip(persons[d][b], masks[d][b], strict=True):
-                results.append(to_coco(seen[-1], mask.rle, mask.score, mask.template, person_id))
-    return seen, results
+            entries += results[d][b].to_coco(seen[-1], [person.id for person in wanted[d][b]])
+    return seen, entries
+
+
+def _stack(persons: Sequence[PosedPerson]) -> Persons:
+    return Persons(
+        np.asarray([person.pose for person in persons], np.float32).reshape(-1, coco.NUM_PARTS, 3),
+        np.asarray([person.box for person in persons], np.float32).reshape(-1, 4),
+    )
 
 
 def evaluate_model(
@@ -286,17 +321,25 @@ def evaluate_model(
     Raises:
         coco.CocoError: data is missing or does not fit together.
     """
-    dataset = _validation(config)
-    poses: dict[int, list[tuple[int | None, np.ndarray]]]
+    dataset = validation(config)
+    persons: dict[int, list[PosedPerson]]
     if poses_file is None:
-        poses = {i.id: [(p.id, p.pose) for p in i.posed] for i in dataset.images}
+        persons = {
+            image.id: [PosedPerson(p.id, p.pose, p.bbox) for p in image.posed]
+            for image in dataset.images
+        }
         name = "Pose2Seg, annotated poses"
     else:
         found = coco.read_keypoint_results(poses_file, config.eval.part_score_threshold)
         _check_images(poses_file, found, dataset)
-        poses = {image_id: [(None, pose) for pose in stack] for image_id, stack in found.items()}
+        if config.align.method == "box":
+            raise UserError("align.method=box takes its ROIs from annotated boxes; drop --poses.")
+        persons = {
+            image_id: [PosedPerson(None, pose, np.zeros(4)) for pose in stack]
+            for image_id, stack in found.items()
+        }
         name = f"Pose2Seg, poses of {pathlib.Path(poses_file).name}"
-    seen, results = predict_split(config, variables, pose_templates, poses)
+    seen, results = predict_split(config, variables, pose_templates, persons)
     missing = len(dataset.human) - len(seen)
     if missing:
         logging.warning("%d images could not be read and are left out of the evaluation.", missing)
@@ -314,13 +357,13 @@ def check(config: ml_collections.ConfigDict) -> None:
     from input_pipeline import pipeline
     from pose2seg_jax import parallel
 
-    ground_truth(_validation(config).human)
+    ground_truth(validation(config).human)
     pipeline.share(config.eval, "batch_size", parallel.num_local_devices())
 
 
 def evaluate_file(config: ml_collections.ConfigDict, results_file: str) -> Evaluation:
     """Scores another method's COCO segmentation results under the same protocol."""
-    dataset = _validation(config)
+    dataset = validation(config)
     results = coco.read_results(results_file, "segmentation")
     _check_images(results_file, {entry["image_id"] for entry in results}, dataset)
     images = {image.id: image for image in dataset.images}
@@ -352,10 +395,20 @@ def save_results(path: str | pathlib.Path, results: Sequence[Mapping[str, Any]])
     pathlib.Path(path).write_text(json.dumps(list(results)))
 
 
-def _validation(config: ml_collections.ConfigDict) -> coco.Dataset:
+def validation(config: ml_collections.ConfigDict) -> coco.Dataset:
+    """The annotations of the validation split."""
+    return coco.read(annotation_file(config, "validation"))
+
+
+def annotation_file(config: ml_collections.ConfigDict, split: str) -> pathlib.Path:
+    """The annotation file of a split of the config's data.
+
+    Raises:
+        CocoError: it is missing; the message says where to get it.
+    """
     from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
 
-    return coco.read(coco_human.annotation_file(config.dataset.coco_dir, "validation"))
+    return coco_human.annotation_file(synthetic.coco_dir(config.dataset), split)
 
 
 def _check_images(path: str, image_ids: Collection[int], dataset: coco.Dataset) -> None:

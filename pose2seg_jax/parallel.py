@@ -117,6 +117,18 @@ def check_same(what: str, value: int) -> None:
             )
 
 
+def first_process_first(name: str, function: Callable[[], Any]) -> Any:
+    """Calls a function that writes files others read: the first process alone, then the others."""
+    first = jax.process_index() == 0
+    if not first:
+        wait_for_all(name)
+    try:
+        return function()
+    finally:  # also where it fails: the others then fail with the same words
+        if first:
+            wait_for_all(name)
+
+
 def wait_for_all(name: str) -> None:
     """Returns when every process has called it."""
     if jax.process_count() > 1:

@@ -1,10 +1,12 @@
-"""Prediction: images and poses to masks. No TensorFlow on this path.
+"""Prediction: an image and its poses to masks. No TensorFlow on this path.
 
-`predict_rois` is the pure function underneath: encode images once, then ask for any number of
-persons. `Network` runs it on all local devices in chunks of a fixed size.
+`Pose2SegPredictor` is for photos of any size. `predict_masks` is the pure function for one's own
+`jit` and `vmap`, and `predict_rois` is what both of them, and the evaluation, share.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,11 +16,48 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float, Int, UInt8
 
-from pose2seg_jax import affine_align, geometry, losses, parallel, train_state
+from pose2seg_jax import affine_align, geometry, losses, templates, train_state, weights
 from pose2seg_jax.affine_align import Alignment
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.models import Features, Pose2Seg
-from pose2seg_jax.results import encode_mask
+from pose2seg_jax.results import Result, encode_mask
+from pose2seg_jax.weights import Weights
+
+# Persons are asked for in chunks of these sizes, so that few shapes are compiled.
+_MAX_CHUNK = 32
+
+
+class InputError(UserError, ValueError):
+    """An image or poses that are not what the predictor takes; the message says what it takes."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """What prediction needs beside the variables; constant under `jit`.
+
+    Attributes:
+        model: the Flax module.
+        templates: (K, 17, 3) pose templates that it was trained with, see `templates.load`.
+        image_size: side of the letterboxed images.
+        reflect: whether mirrored alignments are tried.
+        method: "pose" aligns by pose; "box" by a given box, for comparison.
+    """
+
+    model: Pose2Seg
+    templates: Float[Array, "K P 3"]
+    image_size: int
+    reflect: bool = True
+    method: str = "pose"
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict, pose_templates: Array) -> "Network":
+        """The network of an experiment."""
+        model = train_state.create_model(config)
+        options = config.align
+        return cls(
+            model, pose_templates, config.dataset.image_size, options.reflect, options.method
+        )
 
 
 class RoiPrediction(NamedTuple):
@@ -35,18 +74,262 @@ class RoiPrediction(NamedTuple):
     alignment: Alignment
 
 
-class PersonMask(NamedTuple):
-    """One predicted person.
+def predict_rois(
+    network: Network,
+    variables: Any,
+    features: Features,
+    poses: Float[Array, "N P 3"],
+    sizes: Float[Array, "N 2"],
+    image_index: Int[Array, " N"],
+    valid: Bool[Array, " N"],
+    boxes: Float[Array, "N 4"] | None = None,
+) -> RoiPrediction:
+    """Masks of persons in their ROIs; pure, for use under `jit`.
+
+    Args:
+        network: the network.
+        variables: its parameters and batch statistics.
+        features: `model.encode` of letterboxed images.
+        poses: (x, y, v) in the coordinates of the original images. A part outside of its image
+            counts as missing.
+        sizes: (height, width) of the original image of each person.
+        image_index: the row of the features of each person.
+        valid: False for padding.
+        boxes: (x, y, width, height) in the original images; only for method "box".
+    """
+    inside = jnp.all((poses[..., :2] >= 0) & (poses[..., :2] <= sizes[:, None, ::-1]), axis=-1)
+    poses = jnp.where(inside[..., None], poses, 0)
+    alignment = affine_align.align_persons(
+        network.method,
+        poses,
+        boxes,
+        network.templates,
+        sizes,
+        network.model.roi_size,
+        reflect=network.reflect,
+    )
+    to_canvas = geometry.letterbox(sizes, network.image_size)
+    from_canvas = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
+    placed = geometry.apply_to_poses(to_canvas, poses)
+    logits: Any = network.model.apply(
+        variables, features, placed, from_canvas, image_index, valid, method="segment"
+    )
+    # Of a pose without any part in the image, nothing is known: its mask is empty.
+    known = valid & jnp.any(poses[..., 2] > 0, axis=-1)
+    probabilities = jax.nn.sigmoid(logits) * known[:, None, None]
+    return RoiPrediction(probabilities, losses.mask_score(probabilities), alignment)
+
+
+def predict_masks(
+    network: Network,
+    variables: Any,
+    image: UInt8[Array, "H W 3"],
+    poses: Float[Array, "N P 3"],
+    valid: Bool[Array, " N"],
+) -> tuple[Float[jax.Array, "N H W"], RoiPrediction]:
+    """One image to the masks of its persons, all on the device; pure, for `jit` and `vmap`.
+
+        masks = jax.jit(jax.vmap(functools.partial(predict_masks, network), in_axes=(None, 0, 0, 0)))
+        probabilities, rois = masks(variables, images, poses, valid)
+
+    Compiled for each image size and number of persons; an array of N H W is made.
+
+    Args:
+        network: `predictor.network`.
+        variables: `predictor.variables`.
+        image: RGB.
+        poses: (x, y, v) in the coordinates of the image.
+        valid: False for padding.
+
+    Returns:
+        Mask probabilities in the image, 0 outside of the ROI; the mask is where they exceed .5. And
+        the same in the ROIs.
+    """
+    height, width = image.shape[:2]
+    size = jnp.asarray([height, width], jnp.float32)
+    side = network.image_size
+    matrix = geometry.letterbox(size, side)
+    canvas = jax.image.scale_and_translate(
+        image.astype(jnp.float32),
+        (side, side, 3),
+        (0, 1),
+        matrix[(1, 0), (1, 0)],
+        matrix[(1, 0), (2, 2)],
+        "linear",
+        antialias=True,
+    )
+    canvas = jnp.clip(jnp.round(canvas), 0, 255).astype(jnp.uint8)
+    count = poses.shape[0]
+    features: Any = network.model.apply(variables, canvas[None], method="encode")
+    sizes = jnp.broadcast_to(size, (count, 2))
+    index = jnp.zeros(count, jnp.int32)
+    rois = predict_rois(network, variables, features, poses, sizes, index, valid)
+    masks = affine_align.reverse_align(rois.probabilities, rois.alignment.matrix, height, width)
+    return masks, rois
+
+
+class EncodedImage(NamedTuple):
+    """An image that went through the backbone; for `Pose2SegPredictor.__call__`.
 
     Attributes:
-        rle: the mask as COCO's compressed RLE, of the size of the image.
-        score: the model's own score.
-        template: index of the chosen template, affine_align.FALLBACK for none.
+        features: on the device.
+        size: (height, width) of the image.
     """
 
-    rle: dict[str, Any]
-    score: float
-    template: int
+    features: Features
+    size: tuple[int, int]
+
+
+class Pose2SegPredictor:
+    """Masks of people in photos of any size, from their poses.
+
+        predictor = Pose2SegPredictor.load("model.safetensors")
+        result = predictor(image, poses)          # masks, boxes, scores, to_coco()
+
+    The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons: seven
+    compilations at most, whatever the photos are, each at the first image that needs it (the cost:
+    docs/prediction.md). Masks go to the image on the host. Runs on JAX's default device.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        variables: Any,
+        *,
+        pose_estimator: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
+        """Compiles lazily: nothing runs here.
+
+        Args:
+            network: the network.
+            variables: parameters and batch statistics.
+            pose_estimator: (H, W, 3) uint8 RGB -> (P, 17, 3) poses as `__call__` takes them; asked
+                where a call gives no poses. `pose_estimators` has one.
+        """
+        if network.method != "pose":
+            raise weights.WeightsError(
+                f"the network was trained with align.method={network.method}, a comparison that needs"
+                " true boxes; only networks trained with align.method=pose predict from poses."
+            )
+        self.network = network
+        self.variables = jax.device_put(variables)
+        self._pose_estimator = pose_estimator
+
+        # The variables are arguments: as constants they would be compiled in, seven times.
+        def encode(variables, canvas):
+            return network.model.apply(variables, canvas, method="encode")
+
+        def segment(variables, features, poses, sizes, image_index, valid):
+            return predict_rois(network, variables, features, poses, sizes, image_index, valid)
+
+        self._encode = jax.jit(encode)
+        self._segment = jax.jit(segment)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | pathlib.Path,
+        *,
+        pose_estimator: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> "Pose2SegPredictor":
+        """A predictor from a weights file (main.py --mode=export_weights).
+
+        Raises:
+            WeightsError: missing, truncated, of another program, model or convention.
+        """
+        return cls.from_weights(weights.load(path), pose_estimator=pose_estimator)
+
+    @classmethod
+    def from_weights(
+        cls,
+        loaded: Weights,
+        *,
+        pose_estimator: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> "Pose2SegPredictor":
+        """A predictor from loaded weights."""
+        network = Network.from_config(loaded.config, loaded.templates)
+        return cls(network, loaded.variables, pose_estimator=pose_estimator)
+
+    def encode(self, image: Array) -> EncodedImage:
+        """Runs the backbone on a (H, W, 3) uint8 RGB image, to ask for many poses afterwards.
+
+        Raises:
+            InputError: not (H, W, 3) uint8.
+        """
+        image = _checked_image(image)
+        canvas = letterbox_image(image, self.network.image_size)[None]
+        features: Any = self._encode(self.variables, canvas)
+        return EncodedImage(features, (image.shape[0], image.shape[1]))
+
+    def __call__(self, image: Array | EncodedImage, poses: Array | None = None) -> Result:
+        """The masks of an image's persons.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, or what `encode` returned.
+            poses: (P, 17, 3), COCO's parts: x and y in continuous image coordinates (the centre of
+                the first pixel is .5), and the visibility: 0 missing, 1 hidden, 2 visible. P may be
+                0. A part outside of the image counts as missing; a pose without a part in the image
+                has an empty mask and score 0. None asks the pose estimator.
+
+        Returns:
+            The persons in the order of the poses.
+
+        Raises:
+            InputError: an array of another kind, or no poses and no estimator.
+        """
+        if poses is None:
+            poses = self._estimate(image)
+        poses = _checked_poses(poses)
+        if not isinstance(image, EncodedImage):
+            checked = _checked_image(image)
+            if not len(poses):  # the backbone does not run for nobody
+                return Result(
+                    (checked.shape[0], checked.shape[1]), (), np.zeros(0), np.zeros(0, int)
+                )
+            image = self.encode(checked)
+        rois = self.rois(image, poses)
+        rles = tuple(
+            encode_mask(np.asarray(probability), np.asarray(matrix), *image.size)
+            for probability, matrix in zip(rois.probabilities, rois.alignment.matrix, strict=True)
+        )
+        scores = np.asarray(rois.scores, np.float64)
+        return Result(image.size, rles, scores, np.asarray(rois.alignment.template))
+
+    def rois(self, encoded: EncodedImage, poses: Array) -> RoiPrediction:
+        """What `__call__` takes to the image: the probabilities in the ROIs, and the alignment.
+
+        Args:
+            encoded: what `encode` returned.
+            poses: as for `__call__`.
+
+        Returns:
+            NumPy arrays.
+        """
+        poses = _checked_poses(poses)
+        chunks = [
+            self._segment_chunk(encoded, poses[start : start + _MAX_CHUNK])
+            for start in range(0, max(len(poses), 1), _MAX_CHUNK)
+        ]
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+
+    def _segment_chunk(self, encoded: EncodedImage, poses: np.ndarray) -> RoiPrediction:
+        count = len(poses)
+        slots = 1 << max(count - 1, 0).bit_length()
+        padded = np.zeros((slots, *poses.shape[1:]), np.float32)
+        padded[:count] = poses
+        sizes = np.broadcast_to(np.asarray(encoded.size, np.float32), (slots, 2))
+        valid = np.arange(slots) < count
+        index = np.zeros(slots, np.int32)
+        predicted = self._segment(self.variables, encoded.features, padded, sizes, index, valid)
+        return jax.tree.map(lambda values: np.asarray(values)[:count], predicted)
+
+    def _estimate(self, image: Array | EncodedImage) -> np.ndarray:
+        if self._pose_estimator is None or isinstance(image, EncodedImage):
+            raise InputError(
+                "no poses: give (P, 17, 3), or make the predictor with pose_estimator=... and call it"
+                " with an image."
+            )
+        return self._pose_estimator(_checked_image(image))
 
 
 def letterbox_image(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "S S 3"]:
@@ -54,9 +337,10 @@ def letterbox_image(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.nd
 
     On the host: on a device every size of image would be compiled anew.
     """
-    matrix = np.asarray(geometry.letterbox(np.asarray(image.shape[:2], np.float32), side)).tolist()
-    down = _resize_matrix(image.shape[0], side, matrix[1][1], matrix[1][2])
-    across = _resize_matrix(image.shape[1], side, matrix[0][0], matrix[0][2])
+    height, width = image.shape[:2]
+    scale = side / max(height, width)  # as geometry.letterbox
+    down = _resize_matrix(height, side, scale, (side - scale * height) / 2)
+    across = _resize_matrix(width, side, scale, (side - scale * width) / 2)
     # One channel at a time: a large photo is large enough once as float32.
     channels = [(across @ (down @ image[..., c].astype(np.float32)).T).T for c in range(3)]
     return np.clip(np.round(np.stack(channels, -1)), 0, 255).astype(np.uint8)
@@ -78,147 +362,32 @@ def _resize_matrix(size: int, side: int, scale: float, offset: float) -> scipy.s
     return scipy.sparse.csr_array(entries, shape=shape)
 
 
-def predict_rois(
-    model: Pose2Seg,
-    variables: Any,
-    pose_templates: Float[Array, "K P 3"],
-    features: Features,
-    poses: Float[Array, "N P 3"],
-    sizes: Float[Array, "N 2"],
-    image_index: Int[Array, " N"],
-    valid: Bool[Array, " N"],
-    *,
-    image_size: int,
-    reflect: bool = True,
-) -> RoiPrediction:
-    """Masks of persons in their ROIs; pure, for use under `jit`.
-
-    Args:
-        model: the network.
-        variables: its parameters and batch statistics.
-        pose_templates: see `templates.load`.
-        features: `model.encode` of letterboxed images.
-        poses: (x, y, v) in the coordinates of the original images.
-        sizes: (height, width) of the original image of each person.
-        image_index: the row of the features of each person.
-        valid: False for padding.
-        image_size: side of the letterboxed images.
-        reflect: whether mirrored alignments are tried.
-    """
-    alignment = affine_align.align_poses(
-        poses, pose_templates, sizes, model.roi_size, reflect=reflect
-    )
-    to_canvas = geometry.letterbox(sizes, image_size)
-    from_canvas = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
-    placed = geometry.apply_to_poses(to_canvas, poses)
-    logits: Any = model.apply(
-        variables, features, placed, from_canvas, image_index, valid, method="segment"
-    )
-    probabilities = jax.nn.sigmoid(logits)
-    return RoiPrediction(probabilities, losses.mask_score(probabilities), alignment)
-
-
-class Network:
-    """A trained network on all local devices."""
-
-    def __init__(
-        self,
-        config: ml_collections.ConfigDict,
-        variables: Any,
-        pose_templates: Float[Array, "K P 3"],
-    ):
-        """Compiles lazily: nothing runs here.
-
-        Args:
-            config: the experiment.
-            variables: parameters and batch statistics.
-            pose_templates: the templates it was trained with.
-        """
-        self._model = train_state.create_model(config)
-        self._variables = jax.tree.map(jnp.asarray, variables)
-        self._image_size = config.dataset.image_size
-        self._devices = parallel.num_local_devices()
-        self._slots = -(-config.eval.persons_per_batch // self._devices)
-
-        def encode(variables, images):
-            return self._model.apply(variables, images, method="encode")
-
-        def segment(variables, features, poses, sizes, image_index, valid):
-            return predict_rois(
-                self._model,
-                variables,
-                jnp.asarray(pose_templates),
-                features,
-                poses,
-                sizes,
-                image_index,
-                valid,
-                image_size=self._image_size,
-                reflect=config.align.reflect,
-            )
-
-        self._encode = parallel.map_devices(encode, 1, 1)
-        self._segment = parallel.map_devices(segment, 1, 5)
-
-    @property
-    def image_size(self) -> int:
-        """Side of the square images that it takes."""
-        return self._image_size
-
-    def predict(
-        self,
-        images: UInt8[np.ndarray, "D B S S 3"],
-        poses: Sequence[Sequence[Sequence[np.ndarray] | np.ndarray]],
-        sizes: Int[np.ndarray, "D B 2"],
-    ) -> list[list[list[PersonMask]]]:
-        """Masks for any number of persons; every image is encoded once.
-
-        Args:
-            images: letterboxed images, for D devices.
-            poses: per device and image, (P, 17, 3) poses in the coordinates of the original image;
-                P may be 0 and may differ.
-            sizes: (height, width) of the original images.
-
-        Returns:
-            Per device and image, its persons in the order of the poses.
-        """
-        results: list[list[list[PersonMask]]] = [[[] for _ in row] for row in poses]
-        queues = [
-            [(b, pose) for b, stack in enumerate(row) for pose in np.asarray(stack)]
-            for row in poses
-        ]
-        rounds = -(-max(map(len, queues), default=0) // self._slots)
-        if not rounds:
-            return results
-        features = self._encode(self._variables, images)
-        for start in range(0, rounds * self._slots, self._slots):
-            chunks = [queue[start : start + self._slots] for queue in queues]
-            predicted = self._segment_chunk(features, chunks, sizes)
-            for d, chunk in enumerate(chunks):
-                for slot, (b, _) in enumerate(chunk):
-                    height, width = map(int, sizes[d, b])
-                    rle = encode_mask(
-                        predicted.probabilities[d, slot],
-                        predicted.alignment.matrix[d, slot],
-                        height,
-                        width,
-                    )
-                    score = float(predicted.scores[d, slot])
-                    template = int(predicted.alignment.template[d, slot])
-                    results[d][b].append(PersonMask(rle, score, template))
-        return results
-
-    def _segment_chunk(self, features, chunks, sizes):
-        shape = (self._devices, self._slots)
-        poses = np.zeros((*shape, 17, 3), np.float32)
-        image_index = np.zeros(shape, np.int32)
-        valid = np.zeros(shape, bool)
-        for d, chunk in enumerate(chunks):
-            for slot, (b, pose) in enumerate(chunk):
-                poses[d, slot], image_index[d, slot], valid[d, slot] = pose, b, True
-        person_sizes = np.take_along_axis(sizes, image_index[..., None], axis=1)
-        person_sizes = np.where(valid[..., None], person_sizes, 1)  # an empty slot has no size
-        predicted = self._segment(
-            self._variables, features, poses, person_sizes.astype(np.float32), image_index, valid
+def _checked_image(image: Any) -> np.ndarray:
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise InputError(
+            f"image is {array.dtype} of shape {array.shape}; expected uint8 of shape (H, W, 3), RGB:"
+            " np.asarray(PIL.Image.open(FILE).convert('RGB'))."
         )
-        return parallel.to_host(predicted)
+    return array
+
+
+def _checked_poses(poses: Any) -> np.ndarray:
+    array = np.asarray(poses)
+    count = len(templates.PART_NAMES)
+    if array.dtype.kind not in "iuf" or array.ndim != 3 or array.shape[1:] != (count, 3):
+        raise InputError(
+            f"poses are {array.dtype} of shape {array.shape}; expected numbers of shape"
+            f" (P, {count}, 3): x, y and visibility of COCO's parts."
+        )
+    bad = np.flatnonzero(~np.all(np.abs(array) < 1e6, axis=(1, 2)))  # also nan
+    if bad.size:
+        raise InputError(f"poses[{bad[0]}] holds values that are no coordinates.")
+    bad = np.flatnonzero(~np.all(np.isin(array[..., 2], (0, 1, 2)), axis=1))
+    if bad.size:
+        raise InputError(
+            f"poses[{bad[0]}]: the third value of a part is its visibility, 0 (missing), 1 (hidden)"
+            f" or 2 (visible), but there is {array[bad[0], :, 2].max():g}. For scores:"
+            " input_pipeline.coco.visibilities_from_scores(poses, threshold)."
+        )
+    return array.astype(np.float32)

@@ -1,6 +1,7 @@
 """Predicted persons in their image: from ROI to RLE on the host, and what the predictor returns."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,27 @@ class Result:
     scores: Float[np.ndarray, " P"]
     template: Int[np.ndarray, " P"]
 
+    def __post_init__(self):
+        """Checks that the parts belong together.
+
+        Raises:
+            ValueError: they do not.
+        """
+        count = len(self.rles)
+        if self.scores.shape != (count,) or self.template.shape != (count,):
+            raise ValueError(
+                f"{count} masks, but scores {self.scores.shape} and template {self.template.shape}"
+            )
+        sizes = {tuple(map(int, rle["size"])) for rle in self.rles}
+        if sizes - {tuple(self.size)}:
+            raise ValueError(f"masks of sizes {sorted(sizes)} in an image of {self.size}")
+        if not np.all((self.scores >= 0) & (self.scores <= 1)):
+            raise ValueError("scores outside of [0, 1]")
+
+    def __len__(self) -> int:
+        """The number of persons."""
+        return len(self.rles)
+
     @property
     def masks(self) -> Bool[np.ndarray, "P H W"]:
         """The masks as arrays, decoded at each call."""
@@ -101,30 +123,25 @@ class Result:
         """Whether no template fitted."""
         return self.template == affine_align.FALLBACK
 
-    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
-        """The entries of a COCO results file, ready for `json.dump`."""
-        return [
-            to_coco(image_id, rle, float(score), int(template))
-            for rle, score, template in zip(self.rles, self.scores, self.template, strict=True)
-        ]
+    def to_coco(
+        self, image_id: int | str, person_ids: Sequence[int | None] | None = None
+    ) -> list[dict[str, Any]]:
+        """The entries of a COCO results file, ready for `json.dump`.
 
-
-def to_coco(
-    image_id: int | str,
-    rle: dict[str, Any],
-    score: float,
-    template: int,
-    person_id: int | None = None,
-) -> dict[str, Any]:
-    """One entry of a COCO results file; `person_id`, where there is one, names the annotated person."""
-    entry = {
-        "image_id": image_id,
-        "category_id": PERSON_CATEGORY,
-        "segmentation": {
-            "size": [int(n) for n in rle["size"]],
-            "counts": rle["counts"].decode() if isinstance(rle["counts"], bytes) else rle["counts"],
-        },
-        "score": score,
-        "template": template,
-    }
-    return entry if person_id is None else entry | {"person_id": person_id}
+        Args:
+            image_id: of the image.
+            person_ids: ids of the annotated persons whose poses these were, where there are such.
+        """
+        entries = []
+        for index, rle in enumerate(self.rles):
+            entry: dict[str, Any] = {
+                "image_id": image_id,
+                "category_id": PERSON_CATEGORY,
+                "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode()},
+                "score": float(self.scores[index]),
+                "template": int(self.template[index]),
+            }
+            if person_ids is not None and person_ids[index] is not None:
+                entry["person_id"] = person_ids[index]
+            entries.append(entry)
+        return entries

@@ -16,7 +16,7 @@ from pose2seg_jax.checkpoints import CheckpointError
 from pose2seg_jax.geometry import Array
 
 # What the parameters depend on; model.dtype may change.
-_FIXED = ("model.", "dataset.image_size", "align.reflect")
+_FIXED = ("model.", "dataset.image_size", "align.reflect", "align.method")
 _FREE = ("model.dtype",)
 
 

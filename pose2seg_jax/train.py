@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from input_pipeline import pipeline
+from input_pipeline import pipeline, synthetic
 from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
 from pose2seg_jax import (
     affine_align,
@@ -48,6 +48,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
         NonFiniteLossError: with the step and the ids of the batch. The last good checkpoint stays.
     """
     process_index, process_count = parallel.processes()
+    parallel.first_process_first("generated", lambda: synthetic.coco_dir(config.dataset))
     # What only the evaluation needs is checked now, not after hours of training.
     evaluate.check(config)
     checkpoints = Checkpoints(workdir, keep_latest=config.keep_latest, keep_best=config.keep_best)
@@ -55,7 +56,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     pose_templates: Array = (
         run_record.read(config, workdir) if resumes else templates.load(config.align.templates)
     )
-    builder = _prepare(config)
+    coco_dir, data_dir = synthetic.coco_dir(config.dataset), config.dataset.data_dir
+    builder = parallel.first_process_first(
+        "prepared", lambda: coco_human.prepare(coco_dir, data_dir, "train")
+    )
     model = train_state.create_model(config, parallel.AXIS)
     optimizer = train_state.create_optimizer(config)
     state = train_state.create_state(config, model, optimizer, jax.random.key(config.seed))
@@ -132,8 +136,15 @@ def make_train_step(
 
     def step(state: TrainState, batch: dict[str, Array]):
         side = batch["image"].shape[1]
-        alignment = affine_align.align_poses(
-            batch["pose"], pose_templates, (side, side), roi_size, reflect=options.reflect
+        masks = batch["mask"].astype(jnp.float32) / 255
+        alignment = affine_align.align_persons(
+            options.method,
+            batch["pose"],
+            affine_align.mask_boxes(masks),
+            pose_templates,
+            (side, side),
+            roi_size,
+            reflect=options.reflect,
         )
         matrices = alignment.matrix
         if jitters:
@@ -148,7 +159,6 @@ def make_train_step(
                 translation=options.jitter_translation,
             )
         valid = batch["valid"]
-        masks = batch["mask"].astype(jnp.float32) / 255
         targets = affine_align.align_masks(masks, matrices, roi_size)
         count = jnp.maximum(parallel.sum_over_devices(jnp.sum(valid)), 1)
 
@@ -191,14 +201,20 @@ def make_panels(
     @jax.jit
     def predict(variables, batch):
         side = batch["image"].shape[1]
-        matrices = affine_align.align_poses(
-            batch["pose"], pose_templates, (side, side), roi_size, reflect=config.align.reflect
+        masks = batch["mask"].astype(jnp.float32) / 255
+        matrices = affine_align.align_persons(
+            config.align.method,
+            batch["pose"],
+            affine_align.mask_boxes(masks),
+            pose_templates,
+            (side, side),
+            roi_size,
+            reflect=config.align.reflect,
         ).matrix
         images = batch["image"].astype(jnp.float32)
         logits: Any = model.apply(
             variables, batch["image"], batch["pose"], matrices, batch["image_index"], batch["valid"]
         )
-        masks = batch["mask"].astype(jnp.float32) / 255
         placed = geometry.apply_to_poses(matrices, batch["pose"])
         return {
             "roi": affine_align.align_to_roi(images, batch["image_index"], matrices, roi_size),
@@ -237,18 +253,6 @@ def _check_finite(step: int, metrics: dict[str, Array], batch: dict[str, np.ndar
             f" persons {persons.tolist()}. Lower optimizer.learning_rate, or look at these images;"
             " the same command goes on from the last checkpoint."
         )
-
-
-def _prepare(config: ml_collections.ConfigDict) -> coco_human.Builder:
-    """The prepared data; where processes share a disk, the first one prepares for all."""
-    first = parallel.processes()[0] == 0
-    if not first:
-        parallel.wait_for_all("prepared")
-    try:
-        return coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "train")
-    finally:  # also where it fails: the others then fail with the same words
-        if first:
-            parallel.wait_for_all("prepared")
 
 
 def _evaluate(

@@ -1,6 +1,7 @@
 """What training carries from step to step, and the optimiser and schedule that move it."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -44,6 +45,10 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
             f"config field model.limbs is '{options.limbs}'; it must be one of"
             f" {', '.join(LIMB_PRESETS)}."
         )
+    if config.align.method not in ("pose", "box"):
+        raise UserError(
+            f"config field align.method is '{config.align.method}'; it must be 'pose' or 'box'."
+        )
     multiple = STRIDE * 2**options.backbone_depth
     if config.dataset.image_size % multiple or options.roi_size % 2:
         raise UserError(
@@ -58,7 +63,10 @@ def create_state(
     key: PRNGKeyArray,
 ) -> TrainState:  # fmt: skip
     """A fresh state."""
-    variables = init_variables(config, model, key)
+    return _state(init_variables(config, model, key), optimizer)
+
+
+def _state(variables: Any, optimizer: optax.GradientTransformation) -> TrainState:
     params, batch_stats = variables["params"], variables["batch_stats"]
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
 
@@ -67,8 +75,17 @@ def init_variables(
     config: ml_collections.ConfigDict, model: Pose2Seg, key: PRNGKeyArray
 ) -> dict[str, Any]:
     """Fresh parameters and batch statistics."""
+    return run_once(functools.partial(_init, config, model), key)
+
+
+def variable_shapes(config: ml_collections.ConfigDict, model: Pose2Seg) -> dict[str, Any]:
+    """What `init_variables` returns, as jax.ShapeDtypeStruct."""
+    return jax.eval_shape(functools.partial(_init, config, model), jax.random.key(0))
+
+
+def _init(config: ml_collections.ConfigDict, model: Pose2Seg, key: PRNGKeyArray) -> Any:
     side = config.dataset.image_size
-    return jax.jit(model.init)(
+    return model.init(
         key,
         jnp.zeros((1, side, side, 3), jnp.uint8),
         jnp.zeros((1, 17, 3)),
@@ -76,6 +93,12 @@ def init_variables(
         jnp.zeros(1, jnp.int32),
         jnp.ones(1, bool),
     )
+
+
+def run_once(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Compiles and runs; on a CPU without optimising, which takes longer than what it saves."""
+    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(function, compiler_options=quick)(*arguments)
 
 
 def misfits(found: Mapping[str, tuple], expected: Mapping[str, tuple]) -> list[str]:
@@ -91,9 +114,9 @@ def misfits(found: Mapping[str, tuple], expected: Mapping[str, tuple]) -> list[s
 
 def abstract_state(config: ml_collections.ConfigDict) -> TrainState:
     """Zeros in the shape of a config's state, to restore a checkpoint into."""
-    model, optimizer = create_model(config), create_optimizer(config)
+    variables = variable_shapes(config, create_model(config))
     shapes = jax.eval_shape(
-        lambda: create_state(config, model, optimizer, jax.random.key(config.seed))
+        functools.partial(_state, optimizer=create_optimizer(config)), variables
     )
     return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 

@@ -2,13 +2,20 @@
 
 import colorsys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 from jaxtyping import Float, UInt8
+from pycocotools import mask as mask_utils
 
-from pose2seg_jax.skeleton import COCO_LIMBS
+from pose2seg_jax.geometry import Array
+from pose2seg_jax.results import encode_mask
+from pose2seg_jax.skeleton import COCO_LIMBS, skeleton_features
+
+if TYPE_CHECKING:
+    from pose2seg_jax.predictor import RoiPrediction
 
 _SMOOTH = 3  # lines are drawn this much larger and scaled down
 _PANEL = 192  # side of one picture in a training panel
@@ -23,8 +30,8 @@ def person_colors(count: int) -> UInt8[np.ndarray, "N 3"]:
 
 def overlay(
     image: UInt8[np.ndarray, "H W 3"],
-    masks: Sequence[np.ndarray],
-    poses: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray] | np.ndarray,
+    poses: Sequence[np.ndarray] | np.ndarray,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draws masks (tinted, with an outline) and skeletons over an image, one colour a person.
 
@@ -73,6 +80,97 @@ def _draw_skeleton(
             draw.ellipse(box, fill=fill, outline=(*color, 255), width=_SMOOTH)
 
 
+def draw_boxes(
+    image: UInt8[np.ndarray, "H W 3"], boxes: Sequence[tuple[np.ndarray, bool]]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draws (x, y, width, height) boxes, one colour a person; dashed where the flag is set."""
+    canvas = PIL.Image.fromarray(image)
+    draw = PIL.ImageDraw.Draw(canvas)
+    for (box, dashed), color in zip(boxes, person_colors(len(boxes)).tolist(), strict=True):
+        x0, y0, x1, y1 = np.concatenate([box[:2], box[:2] + box[2:] - 1]).tolist()
+        for start, end in (((x0, y0), (x1, y0)), ((x1, y0), (x1, y1)), ((x1, y1), (x0, y1)),
+                           ((x0, y1), (x0, y0))):  # fmt: skip
+            for a, b in _dashes(np.asarray(start), np.asarray(end), 4 if dashed else np.inf):
+                draw.line(
+                    [tuple(a), tuple(b)], fill=tuple(color), width=1 + max(image.shape) // 300
+                )
+    return np.asarray(canvas)
+
+
+def _dashes(start: np.ndarray, end: np.ndarray, length: float) -> list[tuple]:
+    count = max(int(np.hypot(*(end - start)) // (2 * length)), 1) if np.isfinite(length) else 0
+    if not count:
+        return [(start, end)]
+    ends = np.linspace(start, end, 2 * count + 1)
+    return [(ends[2 * i], ends[2 * i + 1]) for i in range(count)]
+
+
+def alignment_panels(
+    image: UInt8[np.ndarray, "H W 3"], poses: Float[np.ndarray, "P 17 3"], rois: "RoiPrediction"
+) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """AffineAlign step by step, a row a person (Figure 10 of the paper).
+
+    From left: the pose and the window; the aligned window; Skeleton Features; the mask in the
+    window; the mask in the image.
+
+    Args:
+        image: RGB.
+        poses: of the persons.
+        rois: what the network said of them.
+    """
+    roi_size = rois.probabilities.shape[-1]
+    side = max(image.shape[:2])
+    colors = person_colors(len(poses))
+    panels = []
+    for slot, pose in enumerate(poses):
+        matrix = np.asarray(rois.alignment.matrix[slot], np.float64)
+        inverse = np.linalg.inv(np.concatenate([matrix, [[0, 0, 1]]]))[:2]
+        corners = np.array([[0, 0], [roi_size, 0], [roi_size, roi_size], [0, roi_size], [0, 0]])
+        window = [tuple(p) for p in corners @ inverse[:, :2].T + inverse[:, 2]]
+        outlined = PIL.Image.fromarray(overlay(image, [np.zeros(image.shape[:2])], [pose]))
+        draw = PIL.ImageDraw.Draw(outlined)
+        draw.line(window, fill=tuple(colors[slot].tolist()), width=1 + side // 200)
+        # From the finer pixels of the picture to the image: a cell is _PANEL / R of them.
+        to_image = inverse * [[roi_size / _PANEL, roi_size / _PANEL, 1]]
+        shown = PIL.Image.fromarray(image).transform(
+            (_PANEL, _PANEL),
+            PIL.Image.Transform.AFFINE,
+            tuple(to_image.ravel()),
+            PIL.Image.Resampling.BICUBIC,
+        )
+        placed = np.concatenate([pose[:, :2] @ matrix[:, :2].T + matrix[:, 2], pose[:, 2:]], -1)
+        drawn = np.abs(skeleton_features(placed[None].astype(np.float32), roi_size, COCO_LIMBS)[0])
+        probability = np.asarray(rois.probabilities[slot])
+        rle = encode_mask(probability, matrix, *image.shape[:2])
+        back = overlay(image, [mask_utils.decode(rle)], [np.zeros_like(pose)])
+        pictures = [
+            _square(np.asarray(outlined)),
+            np.asarray(shown),
+            skeleton_picture(drawn),
+            np.repeat(255 * probability[..., None], 3, axis=-1),
+            _square(back),
+        ]
+        panels.append(_row(pictures))
+    return panels
+
+
+def _square(picture: np.ndarray) -> np.ndarray:
+    """In the middle of a white square."""
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.full((side, side, 3), 255, np.uint8)
+    square[top : top + height, left : left + width] = picture
+    return square
+
+
+def skeleton_picture(features: Float[Array, "R R C"]) -> Float[np.ndarray, "R R 3"]:
+    """Skeleton Features as colours 0..255: part confidence maps red, part affinity fields green."""
+    drawn = np.abs(np.asarray(features))
+    maps, fields = drawn[..., :17].max(axis=-1), drawn[..., 17:].max(axis=-1)
+    return 255 * np.stack([maps, fields, np.zeros_like(maps)], axis=-1)
+
+
 def training_panel(
     image: UInt8[np.ndarray, "S S 3"],
     *,
@@ -82,15 +180,17 @@ def training_panel(
     true: Float[np.ndarray, "R R"],
 ) -> UInt8[np.ndarray, "h w 3"]:
     """One row: image, aligned ROI, Skeleton Features, predicted mask, true mask."""
-    drawn = np.abs(skeleton)
-    maps, fields = drawn[..., :17].max(axis=-1), drawn[..., 17:].max(axis=-1)
     pictures = [
         image,
         roi,
-        255 * np.stack([maps, fields, np.zeros_like(maps)], axis=-1),
+        skeleton_picture(skeleton),
         np.repeat(255 * predicted[..., None], 3, axis=-1),
         np.repeat(255 * true[..., None], 3, axis=-1),
     ]
+    return _row(pictures)
+
+
+def _row(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([_resize(np.clip(p, 0, 255).astype(np.uint8)) for p in pictures], axis=1)
 
 

@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import ml_collections
 import numpy as np
 import safetensors
@@ -40,7 +39,8 @@ class Weights(NamedTuple):
     """A trained network.
 
     Attributes:
-        config: the fields that the network needs: model, dataset.image_size, align.reflect.
+        config: the fields that the network needs: model, dataset.image_size, align.reflect,
+            align.method.
         variables: what `Pose2Seg.apply` takes.
         templates: (K, P, 3), those it was trained with.
         provenance: where it comes from, as its maker wrote it.
@@ -71,11 +71,7 @@ def save(
     content = {
         "format": _FORMAT,
         "conventions": _CONVENTIONS,
-        "config": {
-            "model": json.loads(config.model.to_json()),
-            "dataset": {"image_size": config.dataset.image_size},
-            "align": {"reflect": config.align.reflect},
-        },
+        "config": _network_fields(config),
         "provenance": dict(provenance),
     }
     tensors = {
@@ -134,11 +130,26 @@ def load(path: str | pathlib.Path) -> Weights:
     return Weights(config, variables, pose_templates, content["provenance"])
 
 
+def with_network(config: ml_collections.ConfigDict, loaded: Weights) -> ml_collections.ConfigDict:
+    """A copy of a config whose network is the one of the weights."""
+    copy = config.copy_and_resolve_references()
+    copy.update(_network_fields(loaded.config))
+    return copy
+
+
+def _network_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    return {
+        "model": json.loads(config.model.to_json()),
+        "dataset": {"image_size": config.dataset.image_size},
+        "align": {"reflect": config.align.reflect, "method": config.align.method},
+    }
+
+
 def _check_names(
     path: pathlib.Path, config: ml_collections.ConfigDict, tensors: dict[str, np.ndarray]
 ) -> None:
     model = train_state.create_model(config)
-    shapes = jax.eval_shape(lambda: train_state.init_variables(config, model, jax.random.key(0)))
+    shapes = train_state.variable_shapes(config, model)
     expected = traverse_util.flatten_dict(shapes, sep="/")
     problems = train_state.misfits(
         {name: tensor.shape for name, tensor in tensors.items()},

@@ -155,7 +155,7 @@ def tiny_config(coco_dir: pathlib.Path, data_dir: pathlib.Path):
     config.dataset.coco_dir, config.dataset.data_dir = str(coco_dir), str(data_dir)
     config.dataset.image_size = 64
     config.model.roi_size = 32
-    config.model.backbone_features, config.model.backbone_depth = 8, 2
+    config.model.backbone_features, config.model.backbone_depth = 8, 1
     config.model.branch_features, config.model.branch_units = 4, 1
     config.model.head_features, config.model.stem_features = 4, 8
     config.log_every, config.checkpoint_every, config.panels_every = 1, 2, 2

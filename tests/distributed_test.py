@@ -31,12 +31,15 @@ _OPTIONS = [
 ]
 
 
-def _start(devices, *arguments):
+def _start(devices, cache, *arguments):
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # five programs are compiled for a few steps
     }
+    # The runs of a test compile the same network.
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
     return subprocess.Popen(
         [sys.executable, "main.py", *_OPTIONS, *arguments], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -54,11 +57,13 @@ def _finish(processes):
     return [out for out, _ in outputs]
 
 
-def _run_two(*arguments):
+def _run_two(cache, *arguments):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    return _finish([_start(1, *arguments, f"--distributed={i}/2@{address}") for i in range(2)])
+    return _finish(
+        [_start(1, cache, *arguments, f"--distributed={i}/2@{address}") for i in range(2)]
+    )
 
 
 def _metrics(output, name):
@@ -70,9 +75,11 @@ def test_two_processes_train_as_one(coco_dir, tmp_path):
         f"--config.dataset.coco_dir={coco_dir}",
         f"--config.dataset.data_dir={tmp_path / 'tfds'}",
     ]
-    workdir = tmp_path / "two"
-    first, second = _run_two(*common, f"--workdir={workdir}", "--config.num_steps=3")
-    (alone,) = _finish([_start(2, *common, f"--workdir={tmp_path}/one", "--config.num_steps=3")])
+    workdir, cache = tmp_path / "two", tmp_path / "cache"
+    first, second = _run_two(cache, *common, f"--workdir={workdir}", "--config.num_steps=3")
+    (alone,) = _finish(
+        [_start(2, cache, *common, f"--workdir={tmp_path}/one", "--config.num_steps=3")]
+    )
     for name in ("loss", "gradient_norm", "persons"):
         assert len(_metrics(alone, name)) == 3
         # The order of the sums differs, and Adam's first steps make much of the smallest gradients.
@@ -83,6 +90,6 @@ def test_two_processes_train_as_one(coco_dir, tmp_path):
     assert "step" not in second
     assert len(list(workdir.glob("events.out.tfevents*"))) == 1
 
-    resumed, _ = _run_two(*common, f"--workdir={workdir}", "--config.num_steps=4")
+    resumed, _ = _run_two(cache, *common, f"--workdir={workdir}", "--config.num_steps=4")
     assert "goes on from step 3 " in resumed
     assert Checkpoints(workdir, read_only=True).latest_step() == 4

@@ -21,6 +21,7 @@ from pycocotools.coco import COCO
 from input_pipeline import coco
 from input_pipeline.images import ImageError, open_image
 from pose2seg_jax import commands, evaluate, run_record, templates, train, train_state, visualize
+from pose2seg_jax.batch_predictor import BatchPredictor, Persons
 from pose2seg_jax.checkpoints import CheckpointError, Checkpoints
 from pose2seg_jax.pose_formats import read_poses
 from pose2seg_jax.predictor import Network
@@ -33,7 +34,7 @@ _SIZES = [
     "dataset.image_size=64",
     "model.roi_size=32",
     "model.backbone_features=8",
-    "model.backbone_depth=2",
+    "model.backbone_depth=1",
     "model.branch_features=4",
     "model.branch_units=1",
     "model.head_features=4",
@@ -257,20 +258,24 @@ def test_images_without_and_with_many_persons_lose_nothing(tmp_path):
         config, model, train_state.create_optimizer(config), jax.random.key(0)
     ).variables
     del state
-    network = Network(config, variables, templates.load())
+    network = Network.from_config(config, templates.load())
+    predictor = BatchPredictor(network, variables, config.eval.persons_per_batch)
     rng = np.random.RandomState(0)
     devices = jax.local_device_count()
     images = rng.randint(0, 255, (devices, 1, 64, 64, 3)).astype(np.uint8)
-    pose = np.abs(rng.randn(7, 17, 3)).astype(np.float32) * [20, 20, 1] + [5, 5, 1]
-    poses = [[pose.astype(np.float32)]] + [[np.zeros((0, 17, 3), np.float32)]] * (devices - 1)
+    poses = (np.abs(rng.randn(7, 17, 3)) * [20, 20, 1] + [5, 5, 1]).astype(np.float32)
+    nobody = Persons(np.zeros((0, 17, 3), np.float32), np.zeros((0, 4), np.float32))
+    rest = [[nobody]] * (devices - 1)
     sizes = np.full((devices, 1, 2), 100)
-    masks = network.predict(images, poses, sizes)
-    assert [len(row[0]) for row in masks] == [7] + [0] * (devices - 1)
-    assert all(mask.rle["size"] == [100, 100] for mask in masks[0][0])
+    results = predictor.predict(images, [[Persons(poses, np.zeros((7, 4)))], *rest], sizes)
+    assert [len(row[0]) for row in results] == [7] + [0] * (devices - 1)
+    assert results[0][0].masks.shape == (7, 100, 100)
     # One at a time gives the same.
-    alone = network.predict(images, [[pose[3:4].astype(np.float32)], *poses[1:]], sizes)[0][0][0]
-    assert alone.score == pytest.approx(masks[0][0][3].score, abs=1e-5)
-    assert network.predict(images, [[[]]] * devices, sizes) == [[[]]] * devices
+    alone = predictor.predict(images, [[Persons(poses[3:4], np.zeros((1, 4)))], *rest], sizes)
+    np.testing.assert_allclose(alone[0][0].scores, results[0][0].scores[3:4], atol=1e-5)
+    assert [len(row[0]) for row in predictor.predict(images, [[nobody], *rest], sizes)] == [
+        0
+    ] * devices
 
 
 def test_pose_files_are_matched_with_images(coco_dir, tmp_path):

@@ -1,5 +1,7 @@
 """Four devices take the same step as one."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,7 +52,22 @@ def _norm(tree):
     )
 
 
-def test_four_devices_equal_one(tmp_path):
+@contextlib.contextmanager
+def _count_compilations():
+    compiled = []
+
+    def count(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+
+
+def test_four_devices_equal_one_and_compile_once(tmp_path):
     """Loss, gradients, batch statistics and parameters; ROIs jittered, devices unequally full."""
     config = tiny_config(tmp_path, tmp_path)
     assert config.align.jitter_rotation
@@ -63,6 +80,7 @@ def test_four_devices_equal_one(tmp_path):
     for count in (1, 4):
         state = train_state.create_state(config, model, optimizer, jax.random.key(0))
         run = parallel.train_step(step, jax.devices()[:count])
+        state = parallel.replicate(state) if count > 1 else state
         state, measured = run(state, _split(batch, count))
         states.append(parallel.to_host(state))
         metrics.append(parallel.to_host(measured))
@@ -74,36 +92,19 @@ def test_four_devices_equal_one(tmp_path):
         differences = jax.tree.map(np.subtract, four, one)
         assert max(np.abs(x).max() for x in jax.tree.leaves(differences)) <= 1e-5, name
         assert _norm(differences) <= 1e-5 * _norm(one), name
+    # Later steps, with other numbers of persons, compile nothing.
+    split = _split(_batch(np.random.RandomState(1)), 4)
+    split["valid"] &= np.arange(2) < 1
+    with _count_compilations() as compiled:
+        state, measured = run(state, split)
+        jax.block_until_ready(measured)
+    assert not compiled
+    assert int(state.step) == 2
+    with _count_compilations() as compiled:  # and they would have been counted
+        jax.jit(lambda x: x + 1)(np.float32(1))
+    assert compiled
     # The comparison means something: gradients reach the first layer.
     assert max(np.abs(g).max() for g in jax.tree.leaves(states[0].opt_state["backbone"])) > 1e-3
-
-
-def test_the_train_step_compiles_once(tmp_path):
-    config = tiny_config(tmp_path, tmp_path)
-    optimizer = train_state.create_optimizer(config)
-    model = train_state.create_model(config, parallel.AXIS)
-    step = train.make_train_step(config, model, optimizer, jnp.asarray(templates.load()))
-    run = parallel.train_step(step)
-    state = train_state.create_state(config, model, optimizer, jax.random.key(0))
-    state = parallel.replicate(state)
-    compiled: list[int] = []
-
-    def count(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled[-1] += 1
-
-    jax.monitoring.register_event_duration_secs_listener(count)
-    try:
-        for seed in range(3):
-            compiled.append(0)
-            batch = _split(_batch(np.random.RandomState(seed)), len(jax.devices()))
-            batch["valid"] &= np.arange(batch["valid"].shape[1]) < seed + 1
-            state, metrics = run(state, batch)
-            jax.block_until_ready(metrics)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(count)
-    assert compiled == [1, 0, 0]
-    assert int(state.step) == 3
 
 
 def test_every_device_holds_the_same_state(tmp_path):

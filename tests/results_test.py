@@ -1,5 +1,7 @@
 """From the ROI to the image on the host, against the device's version and pycocotools."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import scipy.ndimage
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax import affine_align
-from pose2seg_jax.results import Result, _encode_window, encode_mask, to_coco
+from pose2seg_jax.results import Result, _encode_window, encode_mask
 
 ROI = 32
 
@@ -71,11 +73,28 @@ def test_results_know_masks_boxes_and_coco():
     assert entry["score"] == 0.75
     assert entry["segmentation"]["counts"] == rles[0]["counts"].decode()
     assert "person_id" not in entry
-    assert to_coco("a", rles[0], 1.0, 0, 7)["person_id"] == 7
+    assert [e.get("person_id") for e in result.to_coco("a", [7, None])] == [7, None]
+    assert json.loads(json.dumps(result.to_coco("a"))) == result.to_coco("a")
     nobody = Result((6, 9), (), np.zeros(0), np.zeros(0, int))
     assert nobody.masks.shape == (0, 6, 9)
     assert nobody.boxes.shape == (0, 4)
     assert nobody.to_coco(1) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rles": ()}, "0 masks, but scores"),
+        ({"size": (9, 6)}, "masks of sizes"),
+        ({"scores": np.array([np.nan])}, "outside of"),
+    ],
+)
+def test_results_whose_parts_do_not_fit_are_refused(change, message):
+    rle = mask_utils.encode(np.zeros((6, 9), np.uint8, order="F"))
+    fields = {"size": (6, 9), "rles": (rle,), "scores": np.ones(1), "template": np.zeros(1, int)}
+    Result(**fields)
+    with pytest.raises(ValueError, match=message):
+        Result(**fields | change)
 
 
 @pytest.mark.parametrize("far", [1e4, -1e4])

@@ -5,3 +5,7 @@ COCO-layout directory:
 
     python -m input_pipeline.synthetic --output=DIR --train=1000 --validation=200
 """
+
+from input_pipeline.synthetic.dataset import Recipe, coco_dir, write
+
+__all__ = ["Recipe", "coco_dir", "write"]

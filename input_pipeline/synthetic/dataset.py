@@ -11,6 +11,7 @@ import pathlib
 import shutil
 from typing import Any
 
+import ml_collections
 import numpy as np
 import PIL.Image
 
@@ -65,6 +66,24 @@ def write(recipe: Recipe, directory: str | pathlib.Path, processes: int | None =
             path = partial / "annotations" / f"person_keypoints_{folder}.json"
             path.write_text(json.dumps(_coco(recipe, folder, made)))
     partial.replace(target)
+
+
+def coco_dir(dataset: ml_collections.ConfigDict) -> str | None:
+    """The COCO-layout directory of a config's `dataset`; makes generated people that are missing.
+
+    They are wanted where `dataset.synthetic` holds a recipe and no `coco_dir` is set, and are kept
+    below `dataset.data_dir`, named by their recipe.
+    """
+    if dataset.coco_dir or "synthetic" not in dataset:
+        return dataset.coco_dir
+    recipe = Recipe(**dataset.synthetic)
+    root = pathlib.Path(dataset.data_dir or "~/tensorflow_datasets").expanduser()
+    target = root / f"generated_people-{recipe.key()}"
+    if not target.exists():
+        count = recipe.train + recipe.validation
+        print(f"makes {count} images of generated people in {target}", flush=True)
+        write(recipe, target)
+    return str(target)
 
 
 def _write_image(

@@ -1,0 +1,114 @@
+"""Prediction for many images at once, on all local devices; what evaluation runs."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from pose2seg_jax import parallel
+from pose2seg_jax.predictor import Network, predict_rois
+from pose2seg_jax.results import Result, encode_mask
+
+
+class Persons(NamedTuple):
+    """The P persons to look for in one image.
+
+    Attributes:
+        poses: (P, 17, 3) in the coordinates of the original image.
+        boxes: (P, 4) x, y, width, height; read only by networks that align by box.
+    """
+
+    poses: Float[np.ndarray, "P 17 3"]
+    boxes: Float[np.ndarray, "P 4"]
+
+
+class BatchPredictor:
+    """A network on all local devices, for batches of letterboxed images."""
+
+    def __init__(self, network: Network, variables: Any, persons_per_batch: int):
+        """Compiles lazily: nothing runs here.
+
+        Args:
+            network: the network.
+            variables: parameters and batch statistics.
+            persons_per_batch: over all devices; more persons than that take further rounds.
+        """
+        self._variables = jax.tree.map(jnp.asarray, variables)
+        self._devices = parallel.num_local_devices()
+        self._slots = -(-persons_per_batch // self._devices)
+
+        def encode(variables, images):
+            return network.model.apply(variables, images, method="encode")
+
+        def segment(variables, features, poses, sizes, image_index, valid, boxes):
+            return predict_rois(
+                network, variables, features, poses, sizes, image_index, valid, boxes
+            )
+
+        self._encode = parallel.map_devices(encode, 1, 1)
+        self._segment = parallel.map_devices(segment, 1, 6)
+
+    def predict(
+        self,
+        images: UInt8[np.ndarray, "D B S S 3"],
+        persons: Sequence[Sequence[Persons]],
+        sizes: Int[np.ndarray, "D B 2"],
+    ) -> list[list[Result]]:
+        """Masks for any number of persons; every image is encoded once.
+
+        Args:
+            images: letterboxed images, for D devices.
+            persons: per device and image.
+            sizes: (height, width) of the original images.
+
+        Returns:
+            Per device and image, its persons in the order of the poses.
+        """
+        queues = [[(b, i) for b in range(len(row)) for i in range(len(row[b].poses))] for row in persons]  # fmt: skip
+        found: list[list[list[tuple]]] = [[[] for _ in row] for row in persons]
+        rounds = -(-max(map(len, queues), default=0) // self._slots)
+        features = self._encode(self._variables, images) if rounds else None
+        for start in range(0, rounds * self._slots, self._slots):
+            chunks = [queue[start : start + self._slots] for queue in queues]
+            predicted = self._segment_chunk(features, chunks, persons, sizes)
+            for d, chunk in enumerate(chunks):
+                for slot, (b, _) in enumerate(chunk):
+                    rle = encode_mask(
+                        predicted.probabilities[d, slot],
+                        predicted.alignment.matrix[d, slot],
+                        *map(int, sizes[d, b]),
+                    )
+                    score, template = predicted.scores[d, slot], predicted.alignment.template[d, slot]  # fmt: skip
+                    found[d][b].append((rle, score, template))
+        return [
+            [_result(sizes[d, b], rows) for b, rows in enumerate(row)]
+            for d, row in enumerate(found)
+        ]
+
+    def _segment_chunk(self, features, chunks, persons, sizes):
+        shape = (self._devices, self._slots)
+        poses, boxes = np.zeros((*shape, 17, 3), np.float32), np.zeros((*shape, 4), np.float32)
+        image_index = np.zeros(shape, np.int32)
+        valid = np.zeros(shape, bool)
+        for d, chunk in enumerate(chunks):
+            for slot, (b, i) in enumerate(chunk):
+                poses[d, slot], boxes[d, slot] = persons[d][b].poses[i], persons[d][b].boxes[i]
+                image_index[d, slot], valid[d, slot] = b, True
+        person_sizes = np.take_along_axis(sizes, image_index[..., None], axis=1)
+        # An empty slot has no size and no box.
+        person_sizes = np.where(valid[..., None], person_sizes, 1).astype(np.float32)
+        boxes = np.where(valid[..., None], boxes, 1)
+        predicted = self._segment(
+            self._variables, features, poses, person_sizes, image_index, valid, boxes
+        )
+        return parallel.to_host(predicted)
+
+
+def _result(size: np.ndarray, rows: list[tuple]) -> Result:
+    height, width = map(int, size)
+    scores = np.asarray([score for _, score, _ in rows], np.float64)
+    template = np.asarray([template for *_, template in rows], int)
+    return Result((height, width), tuple(rle for rle, *_ in rows), scores, template)
