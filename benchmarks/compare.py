@@ -27,6 +27,7 @@ from pose2seg_jax import commands, evaluate
 from pose2seg_jax.train import train
 
 NMS_IOU = 0.5
+_POSE, _BOX, _NMS = "pose alignment", "box alignment", f"box alignment, NMS at {NMS_IOU}"
 
 
 def suppress(dataset: coco.Dataset, results: Sequence[Mapping]) -> list[Mapping]:
@@ -52,13 +53,17 @@ def rows_of(evaluation: evaluate.Evaluation, name: str) -> list[evaluate.Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--train", type=int, default=1280, help="images")
+    parser.add_argument("--validation", type=int, default=320, help="images")
     options = parser.parse_args()
     found = {}
     for method in ("pose", "box"):
         config = synthetic.get_config()
         config.align.method = method
         config.num_steps = options.steps
+        config.dataset.synthetic.train = options.train
+        config.dataset.synthetic.validation = options.validation
         config.dataset.data_dir = str(options.workdir / "data")
         workdir = str(options.workdir / method)
         train(config, workdir)
@@ -66,25 +71,29 @@ def main() -> None:
         found[method] = evaluate.evaluate_model(config, trained.variables, trained.templates)
     dataset = evaluate.validation(config)
     kept = suppress(dataset, found["box"].results)
-    table = [
-        *rows_of(found["pose"], "pose alignment"),
-        *rows_of(found["box"], "box alignment"),
-        *rows_of(
-            evaluate.evaluate_results(dataset.images, kept, "", posed=True),
-            f"box alignment, NMS at {NMS_IOU}",
-        ),
-        *rows_of(pose_floor.floor(dataset), "capsules, no image"),
-    ]
-    table.sort(key=lambda row: row.data)
-    pairs = [
-        person for image in dataset.human for person in coco.occluded_pairs(image, coco.OC_IOU)
-    ]
-    print("\n".join(evaluate.text_table(table)))
+    suppressed = evaluate.evaluate_results(dataset.images, kept, "", posed=True)
+    methods = {
+        _POSE: found["pose"],
+        _BOX: found["box"],
+        _NMS: suppressed,
+        "capsules, no image": pose_floor.floor(dataset),
+    }
+    rows = [row for name, evaluation in methods.items() for row in rows_of(evaluation, name)]
+    rows.sort(key=lambda row: row.data)  # stable: the methods stay in order
+    print("\n".join(evaluate.text_table(rows)))
+    members = sum(len(coco.occluded_pairs(image)) for image in dataset.human)
     print(
-        f"{len(pairs)} of {len(dataset.persons())} people are in a pair with box IoU > {coco.OC_IOU};"
-        f" NMS drops {len(found['box'].results) - len(kept)} people."
+        f"{members} of {len(dataset.persons())} persons are in a pair with box IoU > {coco.OC_IOU}; NMS"
+        f" drops {len(found['box'].results) - len(kept)} persons."
     )
-    summary = [{"data": r.data, "predictions": r.predictions, **r.metrics} for r in table]
+    for data in sorted({row.data for row in rows}):
+        ap = {row.predictions: row.metrics["AP"] for row in rows if row.data == data}
+        print(
+            f"{data}: pose over box with NMS {ap[_POSE] - ap[_NMS]:+.3f} AP (x"
+            f" {ap[_POSE] / max(ap[_NMS], 1e-9):.2f}), of which without NMS"
+            f" {ap[_BOX] - ap[_NMS]:+.3f} and alignment by pose {ap[_POSE] - ap[_BOX]:+.3f}"
+        )
+    summary = [{"data": r.data, "predictions": r.predictions, **r.metrics} for r in rows]
     (options.workdir / "compare.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 

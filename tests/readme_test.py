@@ -1,0 +1,128 @@
+"""What a newcomer runs: the README's commands and Python, as they stand there, and the notebook.
+
+Only sizes are shortened: `python` on the PATH adds flags for a tiny network and a few steps.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, write_coco
+
+_TINY = [
+    "--config.num_steps=2",
+    "--config.batch_size=4",
+    "--config.persons_per_batch=4",
+    "--config.dataset.image_size=64",
+    "--config.model.roi_size=16",
+    "--config.model.backbone_features=8",
+    "--config.model.backbone_depth=1",
+    "--config.model.branch_features=4",
+    "--config.model.branch_units=1",
+    "--config.model.head_features=4",
+    "--config.model.stem_features=8",
+    "--config.eval.batch_size=4",
+    "--config.eval.persons_per_batch=4",
+]
+_FEW = ["--config.dataset.synthetic.train=8", "--config.dataset.synthetic.validation=4"]
+_PYTHON = """#!{python}
+import os, sys
+arguments = sys.argv[1:]
+if arguments[:1] == ["main.py"]:
+    arguments += {tiny}
+    if any("synthetic" in argument for argument in arguments):
+        arguments += {few}
+os.execv({python!r}, [{python!r}, *arguments])
+"""
+
+
+def _blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory):
+    """A copy of the repository with data at hand, and the environment to run in."""
+    root = tmp_path_factory.mktemp("newcomer")
+    clone = root / "clone"
+    unwanted = shutil.ignore_patterns(".*", "runs", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, clone, ignore=unwanted)
+    write_coco(clone / "COCO", {"train2017": [1, 2, 1, 1], "val2017": [2, 1]})
+    photo = next((clone / "COCO/val2017").iterdir())
+    shutil.copy(photo, clone / "photo.jpg")
+    poses = np.abs(np.random.RandomState(0).randn(2, 17, 3)) * [20, 20, 0] + [30, 30, 2]
+    np.save(clone / "poses.npy", poses)
+    keypoints = [{"image_id": "photo", "category_id": 1, "keypoints": pose.ravel().tolist(), "score": 1} for pose in poses]  # fmt: skip
+    (clone / "poses.json").write_text(json.dumps(keypoints))
+
+    binaries = root / "venv" / "bin"
+    binaries.mkdir(parents=True)
+    shim = binaries / "python"
+    shim.write_text(_PYTHON.format(python=sys.executable, tiny=_TINY, few=_FEW))
+    shim.chmod(0o755)
+    (root / "venv/installed").touch()  # newer than the requirements: nothing is installed
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "VENV": str(root / "venv"),
+        "JAX_COMPILATION_CACHE_DIR": str(root / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    return clone, environment
+
+
+def _run(command, newcomer, **changes):
+    clone, environment = newcomer
+    done = subprocess.run(
+        command, cwd=clone, env=environment | changes, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_commands_and_the_python_of_the_readme(newcomer):
+    clone, _ = newcomer
+    commands = [line for block in _blocks("bash") for line in block.splitlines()]
+    assert len(commands) >= 7
+    printed = {command: _run(["bash", "-c", command], newcomer) for command in commands}
+    demo = printed["make demo"].splitlines()
+    page = next(
+        i for i, line in enumerate(demo) if line == "page with pictures: runs/demo/index.html"
+    )
+    assert demo[page + 1].startswith("data  ")  # and the table is all that follows
+    assert demo[-1].startswith("mean IoU")
+    html = (clone / "runs/demo/index.html").read_text()
+    assert html.count("data:image/jpeg;base64,") > 4
+    assert html.count("<polyline") == 3
+    assert not re.search(r"""(src|href)=["']?(?!data:)""", html)  # opens offline
+    assert (clone / "runs/masks/photo.jpg_overlay.png").exists()
+    # The same network from its checkpoint and from its file.
+    tables = [out for command, out in printed.items() if "--mode=eval" in command]
+    assert tables[0][tables[0].index("data  ") :] == tables[1][tables[1].index("data  ") :]
+
+    without_tensorflow = "import sys; sys.modules['tensorflow'] = None\n"
+    api, parts = _blocks("python")
+    assert _run(["python", "-c", without_tensorflow + api], newcomer).startswith("(2, ")
+    _run(
+        ["python", "-c", without_tensorflow + parts + "assert rois.shape == (2, 64, 64, 3)"],
+        newcomer,
+    )
+
+
+def test_the_notebook_runs_from_top_to_bottom(newcomer):
+    clone, _ = newcomer
+    notebook = json.loads((ROOT / "notebooks/quickstart.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    script = "\n\n".join("".join(cell["source"]) for cell in cells)
+    path = pathlib.Path(clone, "notebook.py")
+    path.write_text(script)
+    out = _run(["python", str(path)], newcomer, QUICKSTART_STEPS="2", QUICKSTART_IMAGES="16")
+    assert "model.safetensors" in out
+    assert re.search(r"^\(\d+, \d+, \d+\) \[0?\.", out, re.M)
