@@ -40,11 +40,12 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     options = parser.parse_args()
     compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration, **_: (
-            compiled.append(duration) if event.endswith("backend_compile_duration") else None
-        )
-    )
+
+    def count_compilations(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(count_compilations)
     predictor = Pose2SegPredictor.load(options.weights)
     rng = np.random.default_rng(0)
     height, width = 480, 640

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 from pycocotools import mask as mask_utils
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 from input_pipeline import coco
 from input_pipeline.images import open_image
@@ -149,7 +150,9 @@ def _read_curves(workdir: str | pathlib.Path) -> Mapping[str, list[tuple[int, fl
     for name in _CURVES:
         if name in events.Tags()["tensors"]:
             found = events.Tensors(name)
-            curves[name] = [(e.step, float(e.tensor_proto.float_val[0])) for e in found]
+            curves[name] = [
+                (e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in found
+            ]
         elif name in events.Tags()["scalars"]:
             curves[name] = [(e.step, e.value) for e in events.Scalars(name)]
     return curves
