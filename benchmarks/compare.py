@@ -53,7 +53,7 @@ def rows_of(evaluation: evaluate.Evaluation, name: str) -> list[evaluate.Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--train", type=int, default=1280, help="images")
     parser.add_argument("--validation", type=int, default=320, help="images")
     options = parser.parse_args()

@@ -23,7 +23,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.synthetic.crowd = 0.05
     config.dataset.synthetic.seed = 0
     config.dataset.image_size = 128
-    config.num_steps = 800
+    # About two persons an image: all of them fit.
+    config.batch_size = 4
+    config.num_steps = 1200
     config.model.roi_size = 48
     config.model.backbone_features = 32
     config.model.backbone_depth = 3
