@@ -44,6 +44,16 @@ STANDING = np.array(
 )  # fmt: skip
 
 
+@pytest.fixture
+def quick_compile():
+    """Compiles without optimising, which halves the time of a test that runs a network once."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> pathlib.Path:
     if not _DATA.is_dir():

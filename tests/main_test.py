@@ -15,16 +15,27 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import ROOT, tiny_config
+from conftest import ROOT, standing_pose, tiny_config
 from pycocotools.coco import COCO
 
 from input_pipeline import coco
 from input_pipeline.images import ImageError, open_image
-from pose2seg_jax import commands, evaluate, run_record, templates, train, train_state, visualize
+from pose2seg_jax import (
+    commands,
+    evaluate,
+    pose_estimators,
+    run_record,
+    templates,
+    train,
+    train_state,
+    visualize,
+)
 from pose2seg_jax.batch_predictor import BatchPredictor, Persons
 from pose2seg_jax.checkpoints import CheckpointError, Checkpoints
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.pose_formats import read_poses
-from pose2seg_jax.predictor import Network
+from pose2seg_jax.predictor import Network, Pose2SegPredictor
+from pose2seg_jax.weights import Weights
 
 _CACHE = tempfile.mkdtemp(prefix="pose2seg_test_")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
@@ -250,6 +261,7 @@ def test_learning_rates_follow_the_authors_schedule():
     np.testing.assert_allclose(rates, [2e-4 / 3, 2e-4 * 2 / 3, 2e-4, 2e-4, 2e-5, 2e-6], rtol=1e-4)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_images_without_and_with_many_persons_lose_nothing(tmp_path):
     config = tiny_config(tmp_path, tmp_path)
     state = train_state.abstract_state(config)
@@ -276,6 +288,45 @@ def test_images_without_and_with_many_persons_lose_nothing(tmp_path):
     assert [len(row[0]) for row in predictor.predict(images, [[nobody], *rest], sizes)] == [
         0
     ] * devices
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_poses_are_estimated_where_none_are_given(tmp_path, monkeypatch):
+    config = tiny_config(tmp_path, tmp_path)
+    model = train_state.create_model(config)
+    variables = train_state.init_variables(config, model, jax.random.key(0))
+    predictor = Pose2SegPredictor.from_weights(Weights(config, variables, templates.load(), {}))
+    seen = []
+
+    def estimate(image):
+        seen.append(image.shape)
+        return standing_pose(5, 5, 30)[None].repeat(len(seen) - 1, axis=0)
+
+    monkeypatch.setattr(pose_estimators, "rtmo", lambda score_threshold: estimate)
+    (tmp_path / "photos").mkdir()
+    for name, mode in (("a.png", "L"), ("b.png", "RGBA"), ("c.png", "I;16")):
+        PIL.Image.new(mode, (50, 40)).save(tmp_path / "photos" / name)
+    commands.predict(config, predictor, str(tmp_path / "photos"), "auto", str(tmp_path / "out"))
+    assert seen == [(40, 50, 3)] * 2  # the third has more than 8 bits and is skipped
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert [entry["image_id"] for entry in results] == ["b"]
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_networks_with_box_alignment_are_trained_and_evaluated(coco_dir, tmp_path):
+    config = tiny_config(coco_dir, tmp_path / "tfds")
+    config.align.method = "box"
+    config.num_steps = 1
+    metrics = train.train(config, str(tmp_path / "run"))
+    assert 0 <= metrics["mean IoU"] <= 1
+    poses = tmp_path / "poses.json"
+    image_id = json.loads((coco_dir / "annotations/person_keypoints_val2017.json").read_text())["images"][0]["id"]  # fmt: skip
+    poses.write_text(
+        json.dumps([{"image_id": image_id, "category_id": 1, "keypoints": [3.0] * 51, "score": 1}])
+    )
+    trained = commands.restore(config, str(tmp_path / "run"))
+    with pytest.raises(UserError, match="takes its ROIs from annotated boxes"):
+        commands.evaluate(config, trained, str(poses), None)
 
 
 def test_pose_files_are_matched_with_images(coco_dir, tmp_path):

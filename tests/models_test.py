@@ -93,6 +93,7 @@ def test_padded_slots_touch_nothing(limbs, pixels):
     )
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_without_any_valid_person_everything_stays_finite():
     model = Pose2Seg(**SMALL)
     images, poses, matrices, index, valid = _inputs()

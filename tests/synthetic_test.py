@@ -151,3 +151,20 @@ def test_recipes_are_named_by_their_content():
     assert Recipe().key() == Recipe().key()
     others = [dataclasses.replace(Recipe(), seed=1), dataclasses.replace(Recipe(), overlap=0.5)]
     assert len({recipe.key() for recipe in [Recipe(), *others]}) == 3
+
+
+def test_a_config_makes_its_data_once_and_named_by_its_recipe(tmp_path, capsys):
+    from configs import synthetic as config_file
+    from input_pipeline import synthetic
+
+    options = config_file.get_config().dataset
+    options.data_dir = str(tmp_path)
+    options.synthetic.train, options.synthetic.validation, options.synthetic.size = 2, 1, 64
+    first = synthetic.coco_dir(options)
+    assert "makes 3 images" in capsys.readouterr().out
+    assert synthetic.coco_dir(options) == first
+    assert not capsys.readouterr().out
+    options.synthetic.seed = 1
+    assert synthetic.coco_dir(options) != first
+    options.coco_dir = "elsewhere"
+    assert synthetic.coco_dir(options) == "elsewhere"

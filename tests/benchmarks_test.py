@@ -1,0 +1,47 @@
+"""What the benchmarks compute besides time."""
+
+import numpy as np
+import pytest
+from conftest import write_coco
+
+from benchmarks import compare, pose_floor
+from input_pipeline import coco
+
+
+def test_nms_keeps_the_better_of_two_overlapping_boxes(tmp_path):
+    write_coco(tmp_path, {"val2017": [1, 7, 2]})
+    dataset = coco.read(tmp_path / "annotations/person_keypoints_val2017.json")
+    persons = dataset.persons()
+    scores = np.random.RandomState(0).permutation(len(persons)) / len(persons)
+    results = [
+        {"image_id": image.id, "person_id": person.id, "score": float(scores[person.id - 1])}
+        for image in dataset.human
+        for person in image.posed
+    ]
+    kept = {entry["person_id"] for entry in compare.suppress(dataset, results)}
+    assert len(persons) > len(kept)
+    boxes = {person.id: person.bbox for person in persons}
+
+    def overlap(a, b):
+        (ax, ay, aw, ah), (bx, by, bw, bh) = boxes[a], boxes[b]
+        width = max(min(ax + aw, bx + bw) - max(ax, bx), 0)
+        height = max(min(ay + ah, by + bh) - max(ay, by), 0)
+        return width * height / (aw * ah + bw * bh - width * height)
+
+    score = {entry["person_id"]: entry["score"] for entry in results}
+    for image in dataset.human:
+        ids = [person.id for person in image.posed]
+        for a in ids:
+            rivals = [b for b in ids if b != a and b in kept and overlap(a, b) > 0.5]
+            # Dropped means that a better one was kept; kept, that none is.
+            assert (a in kept) == (not any(score[b] > score[a] for b in rivals))
+
+
+def test_capsules_cover_the_limbs():
+    pose = np.zeros((17, 3))
+    pose[5], pose[7] = [10, 20, 2], [50, 20, 2]  # one upper arm, 40 long
+    mask = pose_floor.capsules(pose, 40, 60, radius=0.1)
+    # A 40 x 8 rectangle with half discs of radius 4 at its ends.
+    assert mask.sum() == pytest.approx(40 * 8 + np.pi * 16, rel=0.03)
+    assert mask[20, 7]
+    assert not mask[20, 5]
