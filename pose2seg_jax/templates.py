@@ -20,6 +20,7 @@ PART_NAMES = (
 MIN_PARTS = 8  # a pose with fewer labelled parts says too little (authors' code)
 MIN_VISIBILITY = 0.4  # a part whose mean v is below is missing from a template (authors' code)
 FLIPPED_PARTS = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)  # left <-> right
+_REACH = 1.0  # of the centre of the unit square: parts of a template are nearer
 _FORMAT = "pose2seg_jax templates 1"
 
 
@@ -95,6 +96,8 @@ def _cluster(
 def _average(poses: Float[np.ndarray, "N P 3"]) -> Float[np.ndarray, "P 3"]:
     has_part = poses[..., 2:] > 0
     points = np.sum(poses[..., :2] * has_part, axis=0) / np.maximum(np.sum(has_part, axis=0), 1)
+    # Hidden parts may be far outside of the box of what is visible; a mean of many is not.
+    points = np.clip(points, 0.5 - _REACH, 0.5 + _REACH)
     template = np.concatenate([points, np.mean(poses[..., 2:], axis=0)], axis=-1)
     return np.where(template[:, 2:] >= MIN_VISIBILITY, template, 0)
 
@@ -171,9 +174,13 @@ def load(path: str | pathlib.Path | None = None) -> Float[np.ndarray, "K P 3"]:
                 f"{where}: 'parts' must hold {len(PART_NAMES)} finite triples [x, y, v],"
                 f" found an array of shape {row.shape}."
             )
-        if np.any(row[:, 2] < 0) or np.any(row[:, 2] > 2) or np.any(np.abs(row[:, :2] - 0.5) > 1):
+        if (
+            np.any(row[:, 2] < 0)
+            or np.any(row[:, 2] > 2)
+            or np.any(np.abs(row[:, :2] - 0.5) > _REACH)
+        ):
             raise TemplateError(
-                f"{where}: v must be in [0, 2], x and y within 1 of the centre 0.5."
+                f"{where}: v must be in [0, 2], x and y within {_REACH:g} of the centre 0.5."
             )
         if np.sum(row[:, 2] > 0) < 2:
             raise TemplateError(f"{where}: has fewer than two parts with v > 0.")

@@ -100,3 +100,17 @@ def test_missing_and_broken_files_are_named(tmp_path):
     (tmp_path / "b.json").write_text("{")
     with pytest.raises(templates.TemplateError, match="is no JSON file"):
         templates.load(tmp_path / "b.json")
+
+
+def test_a_template_of_one_person_far_outside_of_its_box_can_be_loaded(tmp_path):
+    rng = np.random.RandomState(0)
+    poses = np.stack([standing_pose(0, 0, 100) + rng.randn(17, 3) * [2, 2, 0] for _ in range(20)])
+    far = standing_pose(0, 0, 100)
+    far[9:, 1] += 300  # what is visible of the person is its upper half, far away
+    made, shares = templates.make_templates(
+        np.concatenate([poses, far[None]]), np.tile([15.0, 0, 70, 100], (21, 1)), 2
+    )
+    assert made[1, 9:, 1].min() == 1.5
+    path = tmp_path / "t.json"
+    templates.save(path, made, shares, {})
+    np.testing.assert_allclose(templates.load(path), made, atol=1e-4)
