@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.image_size = 128
     # About two persons an image: all of them fit.
     config.batch_size = 4
-    config.num_steps = 1200
+    config.num_steps = 1000
     config.model.roi_size = 48
     config.model.backbone_features = 32
     config.model.backbone_depth = 3
