@@ -6,6 +6,7 @@ Any field of the config can be set: --config.batch_size=8.
 """
 
 import logging
+import pathlib
 import sys
 
 from absl import app, flags
@@ -59,6 +60,8 @@ def main(argv: list[str]) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of what is meant
     config = FLAGS.config
+    if FLAGS.output:  # before anything is computed
+        pathlib.Path(FLAGS.output).parent.mkdir(parents=True, exist_ok=True)
     if FLAGS.distributed and FLAGS.mode != "train":
         raise app.UsageError("--distributed is for --mode=train.")
     try:

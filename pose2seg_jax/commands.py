@@ -128,13 +128,14 @@ def report(
     from pose2seg_jax import report as page
 
     trained = restore(config, workdir, checkpoint)
+    predictor = Pose2SegPredictor.from_weights(trained)
     evaluated = evaluation.evaluate_model(config, trained.variables, trained.templates)
     directory = synthetic.coco_dir(config.dataset)
     assert directory is not None  # it has just been evaluated
     dataset = evaluation.validation(config)
     page.write(
         output,
-        Pose2SegPredictor.from_weights(trained),
+        predictor,
         dataset,
         pathlib.Path(directory) / "val2017",
         evaluated,

@@ -33,7 +33,7 @@ def rtmo(
             method is for.
 
     Raises:
-        UserError: rtmlib is not installed.
+        UserError: rtmlib is not installed, or its weights cannot be had.
     """
     try:
         import rtmlib
@@ -42,7 +42,13 @@ def rtmo(
             f"the pose estimator needs rtmlib ({error}): pip install 'rtmlib>=0.0.16,<0.1'. Without"
             " it, give poses from a file or as an array."
         ) from None
-    body = rtmlib.Body(pose="rtmo", mode=mode, backend="onnxruntime", device=device)
+    try:
+        body = rtmlib.Body(pose="rtmo", mode=mode, backend="onnxruntime", device=device)
+    except Exception as error:  # whatever the download and ONNX Runtime raise
+        raise UserError(
+            f"RTMO ({mode}, {device}) could not be fetched or started: {error!r}. Give poses from a"
+            " file or as an array instead."
+        ) from None
     body.pose_model.nms_thr = nms_iou
 
     def estimate(image: np.ndarray) -> np.ndarray:

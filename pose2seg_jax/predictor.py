@@ -367,13 +367,16 @@ def _checked_image(image: Any) -> np.ndarray:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise InputError(
             f"image is {array.dtype} of shape {array.shape}; expected uint8 of shape (H, W, 3), RGB:"
-            " np.asarray(PIL.Image.open(FILE).convert('RGB'))."
+            " np.asarray(PIL.ImageOps.exif_transpose(PIL.Image.open(FILE)).convert('RGB'))."
         )
     return array
 
 
 def _checked_poses(poses: Any) -> np.ndarray:
-    array = np.asarray(poses)
+    try:
+        array = np.asarray(poses)
+    except ValueError as error:
+        raise InputError(f"poses are no array: {error}") from None
     count = len(templates.PART_NAMES)
     if array.dtype.kind not in "iuf" or array.ndim != 3 or array.shape[1:] != (count, 3):
         raise InputError(

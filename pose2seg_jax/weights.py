@@ -20,7 +20,7 @@ from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.models.pose2seg import MEAN, STD
 
-_FORMAT = "pose2seg_jax weights 1"
+_FORMAT = "pose2seg_jax weights 2"
 # What parameters take for granted and no shape shows.
 _CONVENTIONS = {
     "pixel_centers": 0.5,
@@ -110,11 +110,21 @@ def load(path: str | pathlib.Path) -> Weights:
         content = json.loads(metadata["pose2seg_jax"])
     except (KeyError, ValueError):
         content = {}
-    if content.get("format") != _FORMAT:
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != _FORMAT:
         raise WeightsError(
-            f"{path}: is not '{_FORMAT}', but {content.get('format') or 'of another program'}; make"
+            f"{path}: is not '{_FORMAT}', but {found or 'of another program'}; make"
             " one with main.py --mode=export_weights."
         )
+    try:
+        return _checked(path, content, tensors)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{path}: its metadata is incomplete ({error!r}).") from None
+
+
+def _checked(
+    path: pathlib.Path, content: dict[str, Any], tensors: dict[str, np.ndarray]
+) -> Weights:
     for name, ours in _CONVENTIONS.items():
         if content["conventions"].get(name) != ours:
             raise WeightsError(

@@ -62,6 +62,15 @@ def test_nobody_is_no_pose(rtmlib):
     assert pose_estimators.rtmo()(np.zeros((9, 9, 3), np.uint8)).shape == (0, 17, 3)
 
 
+def test_weights_that_cannot_be_fetched_are_one_clear_error(rtmlib, monkeypatch):
+    def fail(**_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(rtmlib, "Body", fail)
+    with pytest.raises(UserError, match=r"could not be fetched or started.*no route to host"):
+        pose_estimators.rtmo()
+
+
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rtmlib", None)
     with pytest.raises(UserError, match="pip install 'rtmlib"):

@@ -152,6 +152,7 @@ def test_other_images_are_refused(predictor, image, message):
         (np.full((1, 17, 3), np.nan), r"poses\[0\] holds values that are no coordinates"),
         (np.full((2, 17, 3), 0.5), "is its visibility, 0 .* but there is 0.5. For scores"),
         (np.full((1, 17, 3), "a"), "poses are <U1"),
+        ([np.zeros((17, 3)), np.zeros((16, 3))], "poses are no array"),
     ],
 )
 def test_other_poses_are_refused(predictor, poses, message):

@@ -94,7 +94,7 @@ def test_other_conventions_are_refused(saved, tmp_path):
         with pytest.raises(weights.WeightsError, match=f"was trained with {name} other"):
             weights.load(target)
     _changed(saved[0], target, format="x")
-    with pytest.raises(weights.WeightsError, match="is not 'pose2seg_jax weights 1', but x"):
+    with pytest.raises(weights.WeightsError, match="is not 'pose2seg_jax weights 2', but x"):
         weights.load(target)
 
 
@@ -120,3 +120,13 @@ def test_other_files_are_refused_and_nothing_in_them_is_run(saved, tmp_path, mon
         weights.load(path)
     with pytest.raises(weights.WeightsError, match="cannot be read"):
         weights.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"config": {}}, {"conventions": None}, {"config": {"model": {}}}]
+)
+def test_incomplete_metadata_is_one_clear_error(saved, tmp_path, changes):
+    target = tmp_path / "x.safetensors"
+    _changed(saved[0], target, **changes)
+    with pytest.raises(weights.WeightsError, match=r"x.safetensors: its metadata is incomplete"):
+        weights.load(target)
