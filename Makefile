@@ -11,7 +11,7 @@ COMPARE ?= runs/compare
 DEMO_RUN = --config=configs/synthetic.py --workdir=$(DEMO)/run --config.dataset.data_dir=$(DEMO)/data \
   --config.align.templates=$(DEMO)/templates.json
 
-.PHONY: test test-newcomer lint demo compare clean
+.PHONY: test test-slow lint demo compare clean
 
 $(VENV)/installed: requirements.txt requirements-dev.txt $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -19,11 +19,12 @@ $(VENV)/installed: requirements.txt requirements-dev.txt $(LOCK)
 	touch $@
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/readme_test.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(addprefix --ignore=,$(SLOW))
 
-# The commands of README.md as they stand, the notebook, and the demo, all shortened.
-test-newcomer: $(VENV)/installed
-	$(BIN)/python -m pytest tests/readme_test.py
+# Whole programs: the commands of README.md as they stand and the notebook, shortened; two processes.
+SLOW = tests/readme_test.py tests/distributed_test.py
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest $(SLOW)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, standing_pose, tiny_config
 
 from pose2seg_jax import Pose2SegPredictor, affine_align, predict_masks, templates, train_state
-from pose2seg_jax.predictor import InputError, letterbox_image
+from pose2seg_jax.predictor import InputError, _checked_poses, letterbox_image
 from pose2seg_jax.weights import Weights, WeightsError
 
 
@@ -152,12 +152,17 @@ def test_other_images_are_refused(predictor, image, message):
         (np.full((1, 17, 3), np.nan), r"poses\[0\] holds values that are no coordinates"),
         (np.full((2, 17, 3), 0.5), "is its visibility, 0 .* but there is 0.5. For scores"),
         (np.full((1, 17, 3), "a"), "poses are <U1"),
-        ([np.zeros((17, 3)), np.zeros((16, 3))], "poses are no array"),
     ],
 )
 def test_other_poses_are_refused(predictor, poses, message):
     with pytest.raises(InputError, match=message):
         predictor(_image(40, 40), poses)
+
+
+def test_a_list_of_unequal_poses_is_refused():
+    # Not through __call__, whose argument types the tests check.
+    with pytest.raises(InputError, match="poses are no array"):
+        _checked_poses([np.zeros((17, 3)), np.zeros((16, 3))])
 
 
 def test_a_pose_estimator_is_asked_where_no_poses_are_given(weights, predictor):
