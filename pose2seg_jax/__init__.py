@@ -31,12 +31,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The predictor's names, on first use: the geometry alone needs no Flax."""
-    if name in ("Network", "Pose2SegPredictor", "predict_masks"):
+    if name in ("Network", "Pose2SegPredictor", "Result", "predict_masks"):
         from pose2seg_jax import predictor
 
         return getattr(predictor, name)
-    if name == "Result":
-        from pose2seg_jax.results import Result
-
-        return Result
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 import PIL.Image
 
-from input_pipeline import coco, synthetic
+from input_pipeline import coco
 from input_pipeline.images import ImageError, open_image
 from pose2seg_jax import evaluate as evaluation
 from pose2seg_jax import pose_estimators, run_record, train_state, visualize, weights
@@ -97,11 +97,11 @@ def predict(
     try:
         for path in files:
             found = matched.get(path)
-            if found is None and not estimate:
-                logging.warning(
-                    "%s: %s holds no pose of this image; no mask is predicted.", path, poses
-                )
             if found is None:
+                if not estimate:
+                    logging.warning(
+                        "%s: %s holds no pose of this image; no mask is predicted.", path, poses
+                    )
                 found = ImagePoses(path.stem, np.zeros((0, 17, 3), np.float32), None)
             try:
                 picture = np.asarray(open_image(path, found.size).convert("RGB"))
@@ -130,14 +130,12 @@ def report(
     trained = restore(config, workdir, checkpoint)
     predictor = Pose2SegPredictor.from_weights(trained)
     evaluated = evaluation.evaluate_model(config, trained.variables, trained.templates)
-    directory = synthetic.coco_dir(config.dataset)
-    assert directory is not None  # it has just been evaluated
     dataset = evaluation.validation(config)
     page.write(
         output,
         predictor,
         dataset,
-        pathlib.Path(directory) / "val2017",
+        dataset.path.parent.parent / "val2017",
         evaluated,
         workdir,
         f"Step {trained.provenance['step']} of {config.num_steps}, {config.batch_size} images a step,"

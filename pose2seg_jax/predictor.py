@@ -280,13 +280,13 @@ class Pose2SegPredictor:
         if poses is None:
             poses = self._estimate(image)
         poses = _checked_poses(poses)
+        if not len(poses):  # nothing runs for nobody
+            height, width = (
+                image.size if isinstance(image, EncodedImage) else _checked_image(image).shape[:2]
+            )
+            return Result((height, width), (), np.zeros(0), np.zeros(0, int))
         if not isinstance(image, EncodedImage):
-            checked = _checked_image(image)
-            if not len(poses):  # the backbone does not run for nobody
-                return Result(
-                    (checked.shape[0], checked.shape[1]), (), np.zeros(0), np.zeros(0, int)
-                )
-            image = self.encode(checked)
+            image = self.encode(image)
         rois = self.rois(image, poses)
         rles = tuple(
             encode_mask(np.asarray(probability), np.asarray(matrix), *image.size)

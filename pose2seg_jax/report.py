@@ -20,6 +20,7 @@ from input_pipeline import coco
 from input_pipeline.images import open_image
 from pose2seg_jax import evaluate, visualize
 from pose2seg_jax.predictor import Pose2SegPredictor
+from pose2seg_jax.results import Result
 
 _NUM_SCENES = 6
 _NUM_ALIGNED = 6
@@ -87,12 +88,12 @@ def write(
                 "RGB"
             )
         )
-        scenes.append(_scene(predictor, image, picture))
+        poses = np.stack([person.pose for person in image.posed])
+        encoded = predictor.encode(picture)
+        scenes.append(_scene(image, picture, poses, predictor(encoded, poses)))
         if len(aligned) < _NUM_ALIGNED:
-            poses = np.stack([person.pose for person in image.posed])[:2]
-            aligned += visualize.alignment_panels(
-                picture, poses, predictor.rois(predictor.encode(picture), poses)
-            )
+            rois = predictor.rois(encoded, poses[:2])
+            aligned += visualize.alignment_panels(picture, poses[:2], rois)
     page = _PAGE.substitute(
         title="Pose2Seg: people told apart by their poses",
         summary=html.escape(summary),
@@ -106,9 +107,7 @@ def write(
     pathlib.Path(path).write_text(page)
 
 
-def _scene(predictor: Pose2SegPredictor, image: coco.Image, picture: np.ndarray) -> np.ndarray:
-    poses = np.stack([person.pose for person in image.posed])
-    result = predictor(picture, poses)
+def _scene(image: coco.Image, picture: np.ndarray, poses: np.ndarray, result: Result) -> np.ndarray:
     true = mask_utils.decode([person.segmentation for person in image.posed]).transpose(2, 0, 1)
     members = {person.id for person in coco.occluded_pairs(image, coco.OC_IOU)}
     boxes = [(person.bbox, person.id in members) for person in image.posed]
@@ -144,7 +143,7 @@ def _figure(picture: np.ndarray) -> str:
 
 def _read_curves(workdir: str | pathlib.Path) -> Mapping[str, list[tuple[int, float]]]:
     """Step and value of the scalars of a run, from TensorBoard's events."""
-    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0, "scalars": 0})
+    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
     events.Reload()
     curves: dict[str, list[tuple[int, float]]] = {}
     for name in _CURVES:
@@ -153,8 +152,6 @@ def _read_curves(workdir: str | pathlib.Path) -> Mapping[str, list[tuple[int, fl
             curves[name] = [
                 (e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in found
             ]
-        elif name in events.Tags()["scalars"]:
-            curves[name] = [(e.step, e.value) for e in events.Scalars(name)]
     return curves
 
 

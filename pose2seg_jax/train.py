@@ -48,7 +48,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
         NonFiniteLossError: with the step and the ids of the batch. The last good checkpoint stays.
     """
     process_index, process_count = parallel.processes()
-    parallel.first_process_first("generated", lambda: synthetic.coco_dir(config.dataset))
+    coco_dir = parallel.first_process_first("generated", lambda: synthetic.coco_dir(config.dataset))
     # What only the evaluation needs is checked now, not after hours of training.
     evaluate.check(config)
     checkpoints = Checkpoints(workdir, keep_latest=config.keep_latest, keep_best=config.keep_best)
@@ -56,9 +56,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     pose_templates: Array = (
         run_record.read(config, workdir) if resumes else templates.load(config.align.templates)
     )
-    coco_dir, data_dir = synthetic.coco_dir(config.dataset), config.dataset.data_dir
     builder = parallel.first_process_first(
-        "prepared", lambda: coco_human.prepare(coco_dir, data_dir, "train")
+        "prepared", lambda: coco_human.prepare(coco_dir, config.dataset.data_dir, "train")
     )
     model = train_state.create_model(config, parallel.AXIS)
     optimizer = train_state.create_optimizer(config)
@@ -135,17 +134,8 @@ def make_train_step(
     jitters = options.jitter_rotation or options.jitter_scale or options.jitter_translation
 
     def step(state: TrainState, batch: dict[str, Array]):
-        side = batch["image"].shape[1]
         masks = batch["mask"].astype(jnp.float32) / 255
-        alignment = affine_align.align_persons(
-            options.method,
-            batch["pose"],
-            affine_align.mask_boxes(masks),
-            pose_templates,
-            (side, side),
-            roi_size,
-            reflect=options.reflect,
-        )
+        alignment = _align(config, pose_templates, batch, masks)
         matrices = alignment.matrix
         if jitters:
             # Keyed by the person, so that it does not depend on how they are spread.
@@ -200,17 +190,8 @@ def make_panels(
 
     @jax.jit
     def predict(variables, batch):
-        side = batch["image"].shape[1]
         masks = batch["mask"].astype(jnp.float32) / 255
-        matrices = affine_align.align_persons(
-            config.align.method,
-            batch["pose"],
-            affine_align.mask_boxes(masks),
-            pose_templates,
-            (side, side),
-            roi_size,
-            reflect=config.align.reflect,
-        ).matrix
+        matrices = _align(config, pose_templates, batch, masks).matrix
         images = batch["image"].astype(jnp.float32)
         logits: Any = model.apply(
             variables, batch["image"], batch["pose"], matrices, batch["image_index"], batch["valid"]
@@ -236,6 +217,21 @@ def make_panels(
         }
 
     return draw
+
+
+def _align(
+    config: ml_collections.ConfigDict, pose_templates: Array, batch: dict[str, Array], masks: Array
+) -> affine_align.Alignment:
+    side = batch["image"].shape[1]
+    return affine_align.align_persons(
+        config.align.method,
+        batch["pose"],
+        affine_align.mask_boxes(masks),
+        pose_templates,
+        (side, side),
+        config.model.roi_size,
+        reflect=config.align.reflect,
+    )
 
 
 def _for_device(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -139,7 +139,7 @@ def alignment_panels(
             PIL.Image.Resampling.BICUBIC,
         )
         placed = np.concatenate([pose[:, :2] @ matrix[:, :2].T + matrix[:, 2], pose[:, 2:]], -1)
-        drawn = np.abs(skeleton_features(placed[None].astype(np.float32), roi_size, COCO_LIMBS)[0])
+        drawn = skeleton_features(placed[None].astype(np.float32), roi_size, COCO_LIMBS)[0]
         probability = np.asarray(rois.probabilities[slot])
         rle = encode_mask(probability, matrix, *image.shape[:2])
         back = overlay(image, [mask_utils.decode(rle)], [np.zeros_like(pose)])

@@ -6,6 +6,7 @@ import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import contextlib
 import json
 import pathlib
 
@@ -155,19 +156,64 @@ def coco_dir(tmp_path) -> pathlib.Path:
     return root
 
 
+# Fields of a config that trains in seconds.
+TINY = {
+    "batch_size": 4,
+    "persons_per_batch": 4,
+    "dataset.image_size": 64,
+    "model.roi_size": 32,
+    "model.backbone_features": 8,
+    "model.backbone_depth": 1,
+    "model.branch_features": 4,
+    "model.branch_units": 1,
+    "model.head_features": 4,
+    "model.stem_features": 8,
+    "log_every": 1,
+    "checkpoint_every": 2,
+    "eval.batch_size": 4,
+    "eval.persons_per_batch": 4,
+}
+
+
+def tiny_flags(**changes: int) -> list[str]:
+    """TINY for a command line; `changes` are top-level fields."""
+    return [f"--config.{field}={value}" for field, value in (TINY | changes).items()]
+
+
+def quick_environment(cache: pathlib.Path | str) -> dict[str, str]:
+    """For programs that compile one network several times and run a few steps of it."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+
+
+@contextlib.contextmanager
+def count_compilations():
+    """A list that grows by one with every compilation, however small."""
+    import jax
+
+    compiled = []
+
+    def count(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+
+
 def tiny_config(coco_dir: pathlib.Path, data_dir: pathlib.Path):
     """A config that trains in seconds."""
     from configs import coco_human_small
 
     config = coco_human_small.get_config()
-    config.batch_size, config.persons_per_batch = 4, 4
+    config.update_from_flattened_dict(TINY)
     config.num_steps = 4
+    config.panels_every = 2
     config.dataset.coco_dir, config.dataset.data_dir = str(coco_dir), str(data_dir)
-    config.dataset.image_size = 64
-    config.model.roi_size = 32
-    config.model.backbone_features, config.model.backbone_depth = 8, 1
-    config.model.branch_features, config.model.branch_units = 4, 1
-    config.model.head_features, config.model.stem_features = 4, 8
-    config.log_every, config.checkpoint_every, config.panels_every = 1, 2, 2
-    config.eval.batch_size, config.eval.persons_per_batch = 4, 4
     return config

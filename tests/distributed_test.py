@@ -7,39 +7,22 @@ import subprocess
 import sys
 
 import numpy as np
-from conftest import ROOT
+from conftest import ROOT, quick_environment, tiny_flags
 
 from pose2seg_jax.checkpoints import Checkpoints
 
 _OPTIONS = [
     "--config=configs/coco_human_small.py",
-    "--config.batch_size=4",
     # Room for everybody: which persons of an over-full device are left out depends on the devices.
-    "--config.persons_per_batch=32",
-    "--config.dataset.image_size=64",
-    "--config.model.roi_size=32",
-    "--config.model.backbone_features=8",
-    "--config.model.backbone_depth=1",
-    "--config.model.branch_features=4",
-    "--config.model.branch_units=1",
-    "--config.model.head_features=4",
-    "--config.model.stem_features=8",
-    "--config.log_every=1",
-    "--config.checkpoint_every=2",
-    "--config.eval.batch_size=4",
-    "--config.eval.persons_per_batch=4",
+    *tiny_flags(persons_per_batch=32),
 ]
 
 
 def _start(devices, cache, *arguments):
-    environment = os.environ | {
+    environment = os.environ | quick_environment(cache) | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # five programs are compiled for a few steps
-    }
-    # The runs of a test compile the same network.
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    }  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "main.py", *_OPTIONS, *arguments], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import ROOT, standing_pose, tiny_config
+from conftest import ROOT, quick_environment, standing_pose, tiny_config, tiny_flags
 from pycocotools.coco import COCO
 
 from input_pipeline import coco
@@ -39,31 +39,11 @@ from pose2seg_jax.weights import Weights
 
 _CACHE = tempfile.mkdtemp(prefix="pose2seg_test_")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
-_SIZES = [
-    "batch_size=4",
-    "persons_per_batch=4",
-    "dataset.image_size=64",
-    "model.roi_size=32",
-    "model.backbone_features=8",
-    "model.backbone_depth=1",
-    "model.branch_features=4",
-    "model.branch_units=1",
-    "model.head_features=4",
-    "model.stem_features=8",
-    "log_every=1",
-    "checkpoint_every=2",
-    "panels_every=4",
-    "eval.batch_size=4",
-    "eval.persons_per_batch=4",
-]
 
 
 def _command(*arguments):
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    # The runs of a test compile the same network.
-    environment["JAX_COMPILATION_CACHE_DIR"] = _CACHE
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # a few steps do not pay for them
+    environment |= quick_environment(_CACHE)
     command = [sys.executable, "main.py", "--config=configs/coco_human_small.py", *arguments]
     return {"args": command, "cwd": ROOT, "env": environment, "text": True}
 
@@ -79,7 +59,7 @@ def _run(*arguments, tensorflow=True):
 def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
     workdir = tmp_path / "run"
     options = [
-        *(f"--config.{size}" for size in _SIZES),
+        *tiny_flags(panels_every=4),
         f"--workdir={workdir}",
         f"--config.dataset.coco_dir={coco_dir}",
         f"--config.dataset.data_dir={tmp_path / 'tfds'}",
@@ -264,12 +244,8 @@ def test_learning_rates_follow_the_authors_schedule():
 @pytest.mark.usefixtures("quick_compile")
 def test_images_without_and_with_many_persons_lose_nothing(tmp_path):
     config = tiny_config(tmp_path, tmp_path)
-    state = train_state.abstract_state(config)
     model = train_state.create_model(config)
-    variables = train_state.create_state(
-        config, model, train_state.create_optimizer(config), jax.random.key(0)
-    ).variables
-    del state
+    variables = train_state.init_variables(config, model, jax.random.key(0))
     network = Network.from_config(config, templates.load())
     predictor = BatchPredictor(network, variables, config.eval.persons_per_batch)
     rng = np.random.RandomState(0)

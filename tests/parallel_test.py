@@ -1,13 +1,11 @@
 """Four devices take the same step as one."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import standing_pose, tiny_config
+from conftest import count_compilations, standing_pose, tiny_config
 
 from pose2seg_jax import parallel, templates, train, train_state
 from pose2seg_jax.errors import UserError
@@ -52,21 +50,6 @@ def _norm(tree):
     )
 
 
-@contextlib.contextmanager
-def _count_compilations():
-    compiled = []
-
-    def count(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(count)
-    try:
-        yield compiled
-    finally:
-        jax.monitoring.unregister_event_duration_listener(count)
-
-
 def test_four_devices_equal_one_and_compile_once(tmp_path):
     """Loss, gradients, batch statistics and parameters; ROIs jittered, devices unequally full."""
     config = tiny_config(tmp_path, tmp_path)
@@ -95,12 +78,12 @@ def test_four_devices_equal_one_and_compile_once(tmp_path):
     # Later steps, with other numbers of persons, compile nothing.
     split = _split(_batch(np.random.RandomState(1)), 4)
     split["valid"] &= np.arange(2) < 1
-    with _count_compilations() as compiled:
+    with count_compilations() as compiled:
         state, measured = run(state, split)
         jax.block_until_ready(measured)
     assert not compiled
     assert int(state.step) == 2
-    with _count_compilations() as compiled:  # and they would have been counted
+    with count_compilations() as compiled:  # and they would have been counted
         jax.jit(lambda x: x + 1)(np.float32(1))
     assert compiled
     # The comparison means something: gradients reach the first layer.

@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, standing_pose, tiny_config
+from conftest import ROOT, count_compilations, standing_pose, tiny_config
 
 from pose2seg_jax import Pose2SegPredictor, affine_align, predict_masks, templates, train_state
 from pose2seg_jax.predictor import InputError, _checked_poses, letterbox_image
@@ -77,21 +77,12 @@ def test_the_pure_function_maps_over_images_and_agrees(predictor):
 def test_a_folder_of_photos_compiles_a_handful_of_times(weights):
     """200 images of random sizes with 0 to 60 persons; every compilation counts, however small."""
     predictor = Pose2SegPredictor.from_weights(weights)
-    compiled = []
-
-    def count(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(duration)
-
     rng = np.random.RandomState(0)
-    jax.monitoring.register_event_duration_secs_listener(count)
-    try:
+    with count_compilations() as compiled:
         for seed in range(200):
             persons = int(min(rng.geometric(0.15) - 1, 60))
             image = _image(*rng.randint(40, 300, 2), seed)
             assert len(predictor(image, _poses(max(persons, 1), 100, seed)[:persons])) == persons
-    finally:
-        jax.monitoring.unregister_event_duration_listener(count)
     assert 1 < len(compiled) <= 12
 
 

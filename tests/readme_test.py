@@ -12,23 +12,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, write_coco
+from conftest import ROOT, quick_environment, tiny_flags, write_coco
 
-_TINY = [
-    "--config.num_steps=2",
-    "--config.batch_size=4",
-    "--config.persons_per_batch=4",
-    "--config.dataset.image_size=64",
-    "--config.model.roi_size=16",
-    "--config.model.backbone_features=8",
-    "--config.model.backbone_depth=1",
-    "--config.model.branch_features=4",
-    "--config.model.branch_units=1",
-    "--config.model.head_features=4",
-    "--config.model.stem_features=8",
-    "--config.eval.batch_size=4",
-    "--config.eval.persons_per_batch=4",
-]
+_TINY = tiny_flags(num_steps=2)
 _FEW = ["--config.dataset.synthetic.train=8", "--config.dataset.synthetic.validation=4"]
 _PYTHON = """#!{python}
 import os, sys
@@ -71,9 +57,7 @@ def newcomer(tmp_path_factory):
     environment = {k: v for k, v in os.environ.items() if k not in unwanted} | {
         "PATH": f"{binaries}:{os.environ['PATH']}",
         "VENV": str(root / "venv"),
-        "JAX_COMPILATION_CACHE_DIR": str(root / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        **quick_environment(root / "cache"),
     }
     return clone, environment
 
