@@ -19,7 +19,7 @@ from input_pipeline.synthetic import scene
 
 _SPLITS = {"train2017": 0, "val2017": 1}
 _SHAPES = ((3, 4), (4, 3), (2, 3), (1, 1))  # height : width
-_VERSION = 1  # of what a seed stands for
+_VERSION = 2  # of what a seed stands for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Recipe:
         train: images to train on.
         validation: images to validate on.
         size: longer side of the images in pixels.
-        overlap: share of the images in which one person hides much of another.
+        overlap: share of the images with two people in one box, who hide parts of each other.
         crowd: share of the images with a crowd in the distance.
         seed: of everything.
     """
