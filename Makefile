@@ -31,6 +31,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One GPU is enough for a small network, and any batch can be shared by one.
+demo compare: export CUDA_VISIBLE_DEVICES ?= 0
+
 # From nothing to masks: people, templates, training, weights, pictures. Run again, it goes on.
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)

@@ -2,13 +2,12 @@
 
     python benchmarks/compare.py --workdir=DIR
 
-Trains configs/synthetic.py twice, with the same steps and seed and with Skeleton Features in both:
-ROIs from poses, and ROIs from the true boxes, as a perfect detector would give them. A third row
-lets NMS at a box IoU of .5 drop boxes first, best score first, as a detector does. The last row
-never looks at the image. Run again, it goes on where it stopped.
+Trains one config (configs/synthetic_compare.py) twice, with the same steps and seed and with
+Skeleton Features in both: ROIs from poses, and ROIs from the true boxes, as a perfect detector
+would give them. A third row lets NMS at a box IoU of .5 drop boxes first, best score first, as a
+detector does. The last row never looks at the image. Run again, it goes on where it stopped.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -17,14 +16,19 @@ from collections.abc import Mapping, Sequence
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import ml_collections
 import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
 from pycocotools import mask as mask_utils
 
 from benchmarks import pose_floor
-from configs import synthetic
 from input_pipeline import coco
 from pose2seg_jax import commands, evaluate
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.train import train
+
+FLAGS = flags.FLAGS
 
 NMS_IOU = 0.5
 _POSE, _BOX, _NMS = "pose alignment", "box alignment", f"box alignment, NMS at {NMS_IOU}"
@@ -50,24 +54,15 @@ def rows_of(evaluation: evaluate.Evaluation, name: str) -> list[evaluate.Row]:
     return [evaluate.Row(row.data, name, row.scores, row.metrics) for row in rows]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--train", type=int, default=1280, help="images")
-    parser.add_argument("--validation", type=int, default=320, help="images")
-    options = parser.parse_args()
+def compare(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Trains what is not trained yet, and prints the table."""
     found = {}
     for method in ("pose", "box"):
-        config = synthetic.get_config()
+        config = base.copy_and_resolve_references()
         config.align.method = method
-        config.num_steps = options.steps
-        config.dataset.synthetic.train = options.train
-        config.dataset.synthetic.validation = options.validation
-        config.dataset.data_dir = str(options.workdir / "data")
-        workdir = str(options.workdir / method)
-        train(config, workdir)
-        trained = commands.restore(config, workdir)
+        config.dataset.data_dir = str(workdir / "data")
+        train(config, str(workdir / method))
+        trained = commands.restore(config, str(workdir / method))
         found[method] = evaluate.evaluate_model(config, trained.variables, trained.templates)
     dataset = evaluate.validation(config)
     kept = suppress(dataset, found["box"].results)
@@ -81,10 +76,11 @@ def main() -> None:
     rows = [row for name, evaluation in methods.items() for row in rows_of(evaluation, name)]
     rows.sort(key=lambda row: row.data)  # stable: the methods stay in order
     print("\n".join(evaluate.text_table(rows)))
-    members = sum(len(coco.occluded_pairs(image)) for image in dataset.human)
+    members = {person.id for image in dataset.human for person in coco.occluded_pairs(image)}
+    count = len(dataset.persons())
     print(
-        f"{members} of {len(dataset.persons())} persons are in a pair with box IoU > {coco.OC_IOU}; NMS"
-        f" drops {len(found['box'].results) - len(kept)} persons."
+        f"{len(members)} of {count} persons ({len(members) / count:.0%}) are in a pair with box IoU >"
+        f" {coco.OC_IOU}; NMS drops {len(found['box'].results) - len(kept)} persons."
     )
     for data in sorted({row.data for row in rows}):
         ap = {row.predictions: row.metrics["AP"] for row in rows if row.data == data}
@@ -94,8 +90,21 @@ def main() -> None:
             f" {ap[_BOX] - ap[_NMS]:+.3f} and alignment by pose {ap[_POSE] - ap[_BOX]:+.3f}"
         )
     summary = [{"data": r.data, "predictions": r.predictions, **r.metrics} for r in rows]
-    (options.workdir / "compare.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (workdir / "compare.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument '{argv[1]}'.")
+    try:
+        compare(FLAGS.config, pathlib.Path(FLAGS.workdir))
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    main()
+    config_flags.DEFINE_config_file(
+        "config", str(ROOT / "configs/synthetic_compare.py"), "What is trained twice."
+    )
+    flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
+    app.run(main)

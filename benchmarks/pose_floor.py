@@ -19,7 +19,8 @@ sys.path.insert(0, str(ROOT))
 from input_pipeline import coco
 from input_pipeline.coco_human.coco_human_dataset_builder import annotation_file
 from pose2seg_jax import evaluate, skeleton
-from pose2seg_jax.results import PERSON_CATEGORY
+from pose2seg_jax.affine_align import FALLBACK
+from pose2seg_jax.results import Result
 
 RADIUS = 0.08  # of the longer side of the box of the labelled parts
 
@@ -49,18 +50,11 @@ def floor(dataset: coco.Dataset) -> evaluate.Evaluation:
     """The capsules of all persons, scored as a method's masks are."""
     results = []
     for image in dataset.human:
-        for person in image.posed:
-            mask = capsules(person.pose, image.height, image.width)
-            rle = mask_utils.encode(np.asfortranarray(mask))
-            results.append(
-                {
-                    "image_id": image.id,
-                    "category_id": PERSON_CATEGORY,
-                    "segmentation": rle,
-                    "score": 1.0,
-                    "person_id": person.id,
-                }
-            )
+        masks = [capsules(person.pose, image.height, image.width) for person in image.posed]
+        rles = tuple(mask_utils.encode(np.asfortranarray(mask)) for mask in masks)
+        unknown = np.full(len(rles), FALLBACK)
+        result = Result((image.height, image.width), rles, np.ones(len(rles)), unknown)
+        results += result.to_coco(image.id, [person.id for person in image.posed])
     return evaluate.evaluate_results(dataset.images, results, "capsules, no image", posed=True)
 
 

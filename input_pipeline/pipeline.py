@@ -215,6 +215,7 @@ def share(config: ml_collections.ConfigDict, field: str, devices: int) -> int:
     if config[field] % devices or config[field] < devices:
         raise UserError(
             f"config field {field} is {config[field]}, which cannot be shared equally by {devices}"
-            f" devices; set it to a multiple of {devices}."
+            f" devices; set it to a multiple of {devices}, or show JAX fewer of them"
+            " (CUDA_VISIBLE_DEVICES=0)."
         )
     return config[field] // devices

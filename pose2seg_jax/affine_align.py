@@ -235,9 +235,14 @@ def align_persons(
     *,
     reflect: bool,
 ) -> Alignment:
-    """`align_poses` or, for the method "box", `align_boxes`."""
+    """`align_poses` or, for the method "box", `align_boxes`.
+
+    Raises:
+        ValueError: no boxes for the method "box".
+    """
     if method == "box":
-        assert boxes is not None
+        if boxes is None:
+            raise ValueError("alignment by box needs boxes")
         return align_boxes(boxes, roi_size)
     return align_poses(poses, templates, size, roi_size, reflect=reflect)
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from pose2seg_jax import parallel
-from pose2seg_jax.predictor import Network, predict_rois
-from pose2seg_jax.results import Result, encode_mask
+from pose2seg_jax.predictor import Network, RoiPrediction, predict_rois, to_image
+from pose2seg_jax.results import Result
 
 
 class Persons(NamedTuple):
@@ -19,10 +19,15 @@ class Persons(NamedTuple):
     Attributes:
         poses: (P, 17, 3) in the coordinates of the original image.
         boxes: (P, 4) x, y, width, height; read only by networks that align by box.
+        ids: of the P annotations, where the persons are annotated ones.
     """
 
     poses: Float[np.ndarray, "P 17 3"]
     boxes: Float[np.ndarray, "P 4"]
+    ids: Sequence[int] | None = None
+
+
+NOBODY = Persons(np.zeros((0, 17, 3), np.float32), np.zeros((0, 4), np.float32))
 
 
 class BatchPredictor:
@@ -68,23 +73,22 @@ class BatchPredictor:
             Per device and image, its persons in the order of the poses.
         """
         queues = [[(b, i) for b in range(len(row)) for i in range(len(row[b].poses))] for row in persons]  # fmt: skip
-        found: list[list[list[tuple]]] = [[[] for _ in row] for row in persons]
+        found: list[list[list[RoiPrediction]]] = [[[] for _ in row] for row in persons]
         rounds = -(-max(map(len, queues), default=0) // self._slots)
         features = self._encode(self._variables, images) if rounds else None
         for start in range(0, rounds * self._slots, self._slots):
             chunks = [queue[start : start + self._slots] for queue in queues]
             predicted = self._segment_chunk(features, chunks, persons, sizes)
             for d, chunk in enumerate(chunks):
-                for slot, (b, _) in enumerate(chunk):
-                    rle = encode_mask(
-                        predicted.probabilities[d, slot],
-                        predicted.alignment.matrix[d, slot],
-                        *map(int, sizes[d, b]),
+                of_image = np.asarray([b for b, _ in chunk], int)
+                for b in np.unique(of_image):
+                    slots = np.flatnonzero(of_image == b)
+                    part = jax.tree.map(
+                        lambda values, d=d, slots=slots: values[d, slots], predicted
                     )
-                    score, template = predicted.scores[d, slot], predicted.alignment.template[d, slot]  # fmt: skip
-                    found[d][b].append((rle, score, template))
+                    found[d][b].append(part)
         return [
-            [_result(sizes[d, b], rows) for b, rows in enumerate(row)]
+            [_result(parts, size) for parts, size in zip(row, sizes[d].tolist(), strict=True)]
             for d, row in enumerate(found)
         ]
 
@@ -107,8 +111,8 @@ class BatchPredictor:
         return parallel.to_host(predicted)
 
 
-def _result(size: np.ndarray, rows: list[tuple]) -> Result:
-    height, width = map(int, size)
-    scores = np.asarray([score for _, score, _ in rows], np.float64)
-    template = np.asarray([template for *_, template in rows], int)
-    return Result((height, width), tuple(rle for rle, *_ in rows), scores, template)
+def _result(parts: list[RoiPrediction], size: list[int]) -> Result:
+    height, width = size
+    if not parts:
+        return Result.of_nobody((height, width))
+    return to_image(jax.tree.map(lambda *p: np.concatenate(p), *parts), (height, width))

@@ -112,7 +112,7 @@ def predict(
             found_poses = estimate(picture) if estimate else found.poses
             result = predictor(picture, found_poses)
             results += result.to_coco(found.image_id)
-            drawn = visualize.overlay(picture, result.masks, found_poses)
+            drawn = visualize.overlay(picture, result.rles, found_poses)
             PIL.Image.fromarray(drawn).save(directory / f"{path.name}_overlay.png")
     finally:  # what is done is kept, whatever happens to the next image
         evaluation.save_results(directory / "results.json", results)

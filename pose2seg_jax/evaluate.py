@@ -7,7 +7,7 @@ import json
 import logging
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from input_pipeline import coco, synthetic
-from pose2seg_jax.batch_predictor import BatchPredictor, Persons
+from pose2seg_jax.batch_predictor import NOBODY, BatchPredictor, Persons
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.predictor import Network
@@ -244,25 +244,11 @@ def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]
     return float(np.mean(ious)) if ious else float("nan")
 
 
-class PosedPerson(NamedTuple):
-    """A person to look for.
-
-    Attributes:
-        id: of its annotation, if it is an annotated one.
-        pose: (17, 3).
-        box: (4,) of the annotation.
-    """
-
-    id: int | None
-    pose: np.ndarray
-    box: np.ndarray
-
-
 def predict_split(
     config: ml_collections.ConfigDict,
     variables: Any,
     pose_templates: Array,
-    persons: Mapping[int, Sequence[PosedPerson]],
+    persons: Mapping[int, Persons],
 ) -> tuple[list[int], list[dict[str, Any]]]:
     """Predicts the masks of all given persons on the validation split.
 
@@ -270,7 +256,7 @@ def predict_split(
         config: the experiment.
         variables: parameters and batch statistics.
         pose_templates: the templates.
-        persons: image id -> persons.
+        persons: image id -> persons; nobody in the images that are missing.
 
     Returns:
         The ids of the images that were read, and COCO results: image_id, category_id,
@@ -287,21 +273,13 @@ def predict_split(
     seen, entries = [], []
     for batch in pipeline.eval_batches(builder, config, num_devices=parallel.num_local_devices()):
         ids = np.where(batch["valid"], batch["image_id"], -1)
-        wanted = [[persons.get(int(image_id), []) for image_id in row] for row in ids]
+        wanted = [[persons.get(int(image_id), NOBODY) for image_id in row] for row in ids]
         sizes = np.stack([batch["height"], batch["width"]], axis=-1)
-        stacks = [[_stack(image) for image in row] for row in wanted]
-        results = predictor.predict(batch["image"], stacks, sizes)
+        results = predictor.predict(batch["image"], wanted, sizes)
         for d, b in zip(*np.nonzero(batch["valid"]), strict=True):
             seen.append(int(ids[d, b]))
-            entries += results[d][b].to_coco(seen[-1], [person.id for person in wanted[d][b]])
+            entries += results[d][b].to_coco(seen[-1], wanted[d][b].ids)
     return seen, entries
-
-
-def _stack(persons: Sequence[PosedPerson]) -> Persons:
-    return Persons(
-        np.asarray([person.pose for person in persons], np.float32).reshape(-1, coco.NUM_PARTS, 3),
-        np.asarray([person.box for person in persons], np.float32).reshape(-1, 4),
-    )
 
 
 def evaluate_model(
@@ -322,11 +300,14 @@ def evaluate_model(
         coco.CocoError: data is missing or does not fit together.
     """
     dataset = validation(config)
-    persons: dict[int, list[PosedPerson]]
     if poses_file is None:
         persons = {
-            image.id: [PosedPerson(p.id, p.pose, p.bbox) for p in image.posed]
-            for image in dataset.images
+            image.id: Persons(
+                np.stack([person.pose for person in image.posed]).astype(np.float32),
+                np.stack([person.bbox for person in image.posed]).astype(np.float32),
+                [person.id for person in image.posed],
+            )
+            for image in dataset.human
         }
         name = "Pose2Seg, annotated poses"
     else:
@@ -335,8 +316,8 @@ def evaluate_model(
         if config.align.method == "box":
             raise UserError("align.method=box takes its ROIs from annotated boxes; drop --poses.")
         persons = {
-            image_id: [PosedPerson(None, pose, np.zeros(4)) for pose in stack]
-            for image_id, stack in found.items()
+            image_id: Persons(poses.astype(np.float32), np.zeros((len(poses), 4), np.float32))
+            for image_id, poses in found.items()
         }
         name = f"Pose2Seg, poses of {pathlib.Path(poses_file).name}"
     seen, results = predict_split(config, variables, pose_templates, persons)

@@ -168,6 +168,21 @@ def predict_masks(
     return masks, rois
 
 
+def to_image(rois: RoiPrediction, size: tuple[int, int]) -> Result:
+    """Takes predictions to their image, on the host.
+
+    Args:
+        rois: of the persons of one image.
+        size: (height, width) of the image.
+    """
+    rles = tuple(
+        encode_mask(np.asarray(probability), np.asarray(matrix), *size)
+        for probability, matrix in zip(rois.probabilities, rois.alignment.matrix, strict=True)
+    )
+    scores, template = np.asarray(rois.scores, np.float64), np.asarray(rois.alignment.template)
+    return Result(size, rles, scores, template)
+
+
 class EncodedImage(NamedTuple):
     """An image that went through the backbone; for `Pose2SegPredictor.__call__`.
 
@@ -284,16 +299,10 @@ class Pose2SegPredictor:
             height, width = (
                 image.size if isinstance(image, EncodedImage) else _checked_image(image).shape[:2]
             )
-            return Result((height, width), (), np.zeros(0), np.zeros(0, int))
+            return Result.of_nobody((height, width))
         if not isinstance(image, EncodedImage):
             image = self.encode(image)
-        rois = self.rois(image, poses)
-        rles = tuple(
-            encode_mask(np.asarray(probability), np.asarray(matrix), *image.size)
-            for probability, matrix in zip(rois.probabilities, rois.alignment.matrix, strict=True)
-        )
-        scores = np.asarray(rois.scores, np.float64)
-        return Result(image.size, rles, scores, np.asarray(rois.alignment.template))
+        return to_image(self.rois(image, poses), image.size)
 
     def rois(self, encoded: EncodedImage, poses: Array) -> RoiPrediction:
         """What `__call__` takes to the image: the probabilities in the ROIs, and the alignment.

@@ -6,18 +6,18 @@ The page holds its pictures and opens offline.
 import base64
 import html
 import io
+import logging
 import pathlib
 import string
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import PIL.Image
-from pycocotools import mask as mask_utils
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
 from input_pipeline import coco
-from input_pipeline.images import open_image
+from input_pipeline.images import ImageError, open_image
 from pose2seg_jax import evaluate, visualize
 from pose2seg_jax.predictor import Pose2SegPredictor
 from pose2seg_jax.results import Result
@@ -82,12 +82,15 @@ def write(
     )
     scenes: list[np.ndarray] = []
     aligned: list[np.ndarray] = []
-    for image in human[:_NUM_SCENES]:
-        picture = np.asarray(
-            open_image(pathlib.Path(images) / image.file_name, (image.height, image.width)).convert(
-                "RGB"
-            )
-        )
+    for image in human:
+        if len(scenes) == _NUM_SCENES:
+            break
+        try:
+            opened = open_image(pathlib.Path(images) / image.file_name, (image.height, image.width))
+        except ImageError as error:
+            logging.warning("%s; it is not shown.", error)
+            continue
+        picture = np.asarray(opened.convert("RGB"))
         poses = np.stack([person.pose for person in image.posed])
         encoded = predictor.encode(picture)
         scenes.append(_scene(image, picture, poses, predictor(encoded, poses)))
@@ -108,15 +111,13 @@ def write(
 
 
 def _scene(image: coco.Image, picture: np.ndarray, poses: np.ndarray, result: Result) -> np.ndarray:
-    true = mask_utils.decode([person.segmentation for person in image.posed]).transpose(2, 0, 1)
     members = {person.id for person in coco.occluded_pairs(image, coco.OC_IOU)}
     boxes = [(person.bbox, person.id in members) for person in image.posed]
-    nobody = np.zeros_like(poses)
     return np.concatenate(
         [
             visualize.draw_boxes(picture, boxes),
-            visualize.overlay(picture, result.masks, poses),
-            visualize.overlay(picture, true, nobody),
+            visualize.overlay(picture, result.rles, poses),
+            visualize.overlay(picture, [person.segmentation for person in image.posed]),
         ],
         axis=1,
     )

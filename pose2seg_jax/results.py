@@ -102,6 +102,11 @@ class Result:
         if not np.all((self.scores >= 0) & (self.scores <= 1)):
             raise ValueError("scores outside of [0, 1]")
 
+    @classmethod
+    def of_nobody(cls, size: tuple[int, int]) -> "Result":
+        """The result for an image without persons."""
+        return cls(size, (), np.zeros(0), np.zeros(0, int))
+
     def __len__(self) -> int:
         """The number of persons."""
         return len(self.rles)
@@ -124,7 +129,7 @@ class Result:
         return self.template == affine_align.FALLBACK
 
     def to_coco(
-        self, image_id: int | str, person_ids: Sequence[int | None] | None = None
+        self, image_id: int | str, person_ids: Sequence[int] | None = None
     ) -> list[dict[str, Any]]:
         """The entries of a COCO results file, ready for `json.dump`.
 
@@ -141,7 +146,7 @@ class Result:
                 "score": float(self.scores[index]),
                 "template": int(self.template[index]),
             }
-            if person_ids is not None and person_ids[index] is not None:
+            if person_ids is not None:
                 entry["person_id"] = person_ids[index]
             entries.append(entry)
         return entries

@@ -2,7 +2,7 @@
 
 import colorsys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
@@ -10,6 +10,7 @@ import PIL.ImageDraw
 from jaxtyping import Float, UInt8
 from pycocotools import mask as mask_utils
 
+from pose2seg_jax import geometry
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.results import encode_mask
 from pose2seg_jax.skeleton import COCO_LIMBS, skeleton_features
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pose2seg_jax.predictor import RoiPrediction
 
 _SMOOTH = 3  # lines are drawn this much larger and scaled down
+_LARGE = 2000  # longer side in pixels of a picture that does not need it
 _PANEL = 192  # side of one picture in a training panel
 
 
@@ -30,27 +32,32 @@ def person_colors(count: int) -> UInt8[np.ndarray, "N 3"]:
 
 def overlay(
     image: UInt8[np.ndarray, "H W 3"],
-    masks: Sequence[np.ndarray] | np.ndarray,
-    poses: Sequence[np.ndarray] | np.ndarray,
+    rles: Sequence[Any],
+    poses: Sequence[np.ndarray] | np.ndarray = (),
+    colors: UInt8[np.ndarray, "N 3"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draws masks (tinted, with an outline) and skeletons over an image, one colour a person.
 
     Args:
         image: RGB.
-        masks: (H, W) each, non-zero inside; drawn largest first, so that small ones stay visible.
+        rles: masks as COCO's compressed RLE; drawn largest first, so that small ones stay visible.
         poses: (17, 3) each, in image coordinates.
+        colors: of the persons; `person_colors` by default.
     """
-    colors = person_colors(len(masks))
-    picture = image.astype(np.float32)
-    for index in sorted(range(len(masks)), key=lambda i: -np.count_nonzero(masks[i])):
-        inside = masks[index] > 0
+    if colors is None:
+        colors = person_colors(max(len(rles), len(poses)))
+    picture = image.copy()
+    for index in np.argsort([-int(mask_utils.area(rle)) for rle in rles]):
+        inside = mask_utils.decode(rles[index]).view(bool)  # one at a time: photos can be large
         picture[inside] = 0.55 * picture[inside] + 0.45 * colors[index]
         picture[_outline(inside)] = 0.2 * 255 + 0.8 * colors[index]
-    canvas = PIL.Image.fromarray(picture.astype(np.uint8))
+    canvas = PIL.Image.fromarray(picture)
     height, width = image.shape[:2]
-    lines = PIL.Image.new("RGBA", (width * _SMOOTH, height * _SMOOTH))
-    for pose, color in zip(poses, colors, strict=True):
-        _draw_skeleton(lines, pose, tuple(int(c) for c in color), max(height, width) / 320)
+    # The lines of large pictures are wide enough to look smooth as they are.
+    smooth = _SMOOTH if max(height, width) < _LARGE else 1
+    lines = PIL.Image.new("RGBA", (width * smooth, height * smooth))
+    for pose, color in zip(poses, colors[: len(poses)].tolist(), strict=True):
+        _draw_skeleton(lines, pose, tuple(color), max(height, width) / 320, smooth)
     lines = lines.resize((width, height), PIL.Image.Resampling.BOX)
     canvas.paste(lines, mask=lines)
     return np.asarray(canvas)
@@ -63,21 +70,21 @@ def _outline(inside: np.ndarray) -> np.ndarray:
 
 
 def _draw_skeleton(
-    lines: PIL.Image.Image, pose: np.ndarray, color: tuple[int, ...], thickness: float
+    lines: PIL.Image.Image, pose: np.ndarray, color: tuple[int, ...], thickness: float, smooth: int
 ) -> None:
     draw = PIL.ImageDraw.Draw(lines)
-    points = [(float(x) * _SMOOTH, float(y) * _SMOOTH) for x, y, _ in pose]
+    points = [(float(x) * smooth, float(y) * smooth) for x, y, _ in pose]
     for wide, shade in ((2.2, (0, 0, 0, 140)), (1.0, (*color, 255))):
         for first, second in COCO_LIMBS:
             if pose[first, 2] > 0 and pose[second, 2] > 0:
-                width = max(round(wide * thickness * _SMOOTH), 1)
+                width = max(round(wide * thickness * smooth), 1)
                 draw.line([points[first], points[second]], fill=shade, width=width)
-    radius = 1.4 * thickness * _SMOOTH
+    radius = 1.4 * thickness * smooth
     for (x, y), visibility in zip(points, pose[:, 2], strict=True):
         if visibility > 0:
             fill = (255, 255, 255, 255) if visibility > 1 else (60, 60, 60, 255)
             box = (x - radius, y - radius, x + radius, y + radius)
-            draw.ellipse(box, fill=fill, outline=(*color, 255), width=_SMOOTH)
+            draw.ellipse(box, fill=fill, outline=(*color, 255), width=smooth)
 
 
 def draw_boxes(
@@ -119,34 +126,36 @@ def alignment_panels(
         rois: what the network said of them.
     """
     roi_size = rois.probabilities.shape[-1]
-    side = max(image.shape[:2])
-    colors = person_colors(len(poses))
+    corners = np.array(
+        [[0, 0], [roi_size, 0], [roi_size, roi_size], [0, roi_size], [0, 0]], np.float32
+    )
+    matrices = np.asarray(rois.alignment.matrix)
+    inverses = np.asarray(geometry.invert(matrices))
+    windows = np.asarray(geometry.apply(inverses, corners))
+    placed = geometry.apply_to_poses(matrices, poses)
+    drawn = skeleton_features(placed, roi_size, COCO_LIMBS)
     panels = []
     for slot, pose in enumerate(poses):
-        matrix = np.asarray(rois.alignment.matrix[slot], np.float64)
-        inverse = np.linalg.inv(np.concatenate([matrix, [[0, 0, 1]]]))[:2]
-        corners = np.array([[0, 0], [roi_size, 0], [roi_size, roi_size], [0, roi_size], [0, 0]])
-        window = [tuple(p) for p in corners @ inverse[:, :2].T + inverse[:, 2]]
-        outlined = PIL.Image.fromarray(overlay(image, [np.zeros(image.shape[:2])], [pose]))
+        color = person_colors(len(poses))[slot : slot + 1]
+        outlined = PIL.Image.fromarray(overlay(image, [], [pose], color))
         draw = PIL.ImageDraw.Draw(outlined)
-        draw.line(window, fill=tuple(colors[slot].tolist()), width=1 + side // 200)
+        outline = [tuple(point) for point in windows[slot].tolist()]
+        draw.line(outline, fill=tuple(color[0].tolist()), width=1 + max(image.shape) // 200)
         # From the finer pixels of the picture to the image: a cell is _PANEL / R of them.
-        to_image = inverse * [[roi_size / _PANEL, roi_size / _PANEL, 1]]
+        to_image = inverses[slot] * [[roi_size / _PANEL, roi_size / _PANEL, 1]]
         shown = PIL.Image.fromarray(image).transform(
             (_PANEL, _PANEL),
             PIL.Image.Transform.AFFINE,
             tuple(to_image.ravel()),
             PIL.Image.Resampling.BICUBIC,
         )
-        placed = np.concatenate([pose[:, :2] @ matrix[:, :2].T + matrix[:, 2], pose[:, 2:]], -1)
-        drawn = skeleton_features(placed[None].astype(np.float32), roi_size, COCO_LIMBS)[0]
         probability = np.asarray(rois.probabilities[slot])
-        rle = encode_mask(probability, matrix, *image.shape[:2])
-        back = overlay(image, [mask_utils.decode(rle)], [np.zeros_like(pose)])
+        rle = encode_mask(probability, matrices[slot], *image.shape[:2])
+        back = overlay(image, [rle], colors=color)
         pictures = [
             _square(np.asarray(outlined)),
             np.asarray(shown),
-            skeleton_picture(drawn),
+            skeleton_picture(drawn[slot]),
             np.repeat(255 * probability[..., None], 3, axis=-1),
             _square(back),
         ]

@@ -16,6 +16,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from conftest import ROOT, quick_environment, standing_pose, tiny_config, tiny_flags
+from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from input_pipeline import coco
@@ -381,7 +382,8 @@ def test_overlays_tint_the_mask_and_leave_the_rest():
     image = np.full((60, 80, 3), 100, np.uint8)
     mask = np.zeros((60, 80), np.uint8)
     mask[10:50, 20:40] = 1
-    drawn = visualize.overlay(image, [mask], [np.zeros((17, 3), np.float32)])
+    rle = mask_utils.encode(np.asfortranarray(mask))
+    drawn = visualize.overlay(image, [rle], [np.zeros((17, 3), np.float32)])
     assert np.all(drawn[mask == 0] == 100)
     assert np.all(np.any(drawn[mask == 1] != 100, axis=-1))
     assert len(np.unique(visualize.person_colors(12), axis=0)) == 12

@@ -19,9 +19,9 @@ _FEW = ["--config.dataset.synthetic.train=8", "--config.dataset.synthetic.valida
 _PYTHON = """#!{python}
 import os, sys
 arguments = sys.argv[1:]
-if arguments[:1] == ["main.py"]:
+if arguments[:1] in (["main.py"], ["benchmarks/compare.py"]):
     arguments += {tiny}
-    if any("synthetic" in argument for argument in arguments):
+    if "compare" in arguments[0] or any("synthetic" in argument for argument in arguments):
         arguments += {few}
 os.execv({python!r}, [{python!r}, *arguments])
 """
@@ -91,6 +91,15 @@ def test_the_commands_and_the_python_of_the_readme(newcomer):
     # It opens offline.
     assert all(link.startswith("data:") for link in re.findall(r'(?:src|href)="([^"]*)"', html))
     assert (clone / "runs/masks/photo.jpg_overlay.png").exists()
+    compared = printed["make compare"].splitlines()
+    for method in (
+        "pose alignment",
+        "box alignment",
+        "box alignment, NMS at 0.5",
+        "capsules, no image",
+    ):
+        assert any(line.startswith("COCOHUMAN (") and f"  {method}  " in line for line in compared)
+    assert any("pose over box with NMS" in line for line in compared)
     # The same network from its checkpoint and from its file.
     tables = [out for command, out in printed.items() if "--mode=eval" in command]
     assert tables[0][tables[0].index("data  ") :] == tables[1][tables[1].index("data  ") :]

@@ -73,9 +73,9 @@ def test_results_know_masks_boxes_and_coco():
     assert entry["score"] == 0.75
     assert entry["segmentation"]["counts"] == rles[0]["counts"].decode()
     assert "person_id" not in entry
-    assert [e.get("person_id") for e in result.to_coco("a", [7, None])] == [7, None]
+    assert [e.get("person_id") for e in result.to_coco("a", [7, 9])] == [7, 9]
     assert json.loads(json.dumps(result.to_coco("a"))) == result.to_coco("a")
-    nobody = Result((6, 9), (), np.zeros(0), np.zeros(0, int))
+    nobody = Result.of_nobody((6, 9))
     assert nobody.masks.shape == (0, 6, 9)
     assert nobody.boxes.shape == (0, 4)
     assert nobody.to_coco(1) == []
