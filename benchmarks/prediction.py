@@ -1,88 +1,117 @@
-"""What prediction costs: first call, later calls, compilations, memory.
+"""What prediction costs: first call, later calls beside the network alone, compilations, memory.
 
-    python benchmarks/prediction.py --weights=FILE.safetensors
+    python -m benchmarks.prediction --coco_dir=COCO [--weights=FILE.safetensors]
 
-Random images and poses: time and memory do not depend on what is in them.
+From image to RLE; the network alone is its jitted module on the letterboxed image and the alignment
+that the predictor found. Poses are random: time does not depend on them.
 """
 
-import argparse
-import json
 import pathlib
 import resource
-import sys
+import tempfile
 import time
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from typing import Any
 
 import jax
 import numpy as np
+import PIL.Image
 
-from pose2seg_jax import Pose2SegPredictor, templates
+from benchmarks import rows
+from pose2seg_jax import Pose2SegPredictor, evaluate, geometry, templates
+from pose2seg_jax.predictor import letterbox_image
 
-REPEATS = 5
+_PERSONS = (1, 2, 4, 8, 16, 32)
+_REPEATS = 7
+_FOLDER = 40  # images
 
 
-def _poses(rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
+def random_poses(rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
+    """(P, 17, 3): the first template, somewhere in the image."""
     shape = templates.load()[0]
     scale = rng.uniform(0.2, 0.5, (count, 1, 1)) * height
     points = shape[None, :, :2] * scale + rng.uniform(0, 0.5, (count, 1, 2)) * [width, height]
     return np.concatenate([points, np.full((count, 17, 1), 2)], axis=-1)
 
 
-def _memory() -> float:
-    """Largest resident memory so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _network_alone(predictor: Pose2SegPredictor, image: np.ndarray, poses: np.ndarray) -> Any:
+    """A call of the network without the parts around it."""
+    network = predictor.network
+    canvas = letterbox_image(image, network.image_size)[None]
+    to_canvas = np.asarray(
+        geometry.letterbox(np.asarray(image.shape[:2], np.float32), network.image_size)
+    )
+    alignment = predictor.rois(predictor.encode(image), poses).alignment
+    matrices = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
+    placed = geometry.apply_to_poses(to_canvas, poses.astype(np.float32))
+    index, valid = np.zeros(len(poses), np.int32), np.ones(len(poses), bool)
+    run: Any = jax.jit(network.model.apply)
+    return lambda: run(
+        predictor.variables, canvas, placed, matrices, index, valid
+    ).block_until_ready()
+
+
+def _folder(predictor: Pose2SegPredictor, config: Any) -> float:
+    """Seconds to predict the first images of the validation split, from file to RLE."""
+    dataset = evaluate.validation(config)
+    images = dataset.path.parent.parent / "val2017"
+    start = time.perf_counter()
+    for image in dataset.human[:_FOLDER]:
+        picture = np.asarray(PIL.Image.open(images / image.file_name).convert("RGB"))
+        predictor(picture, np.stack([person.pose for person in image.posed]))
+    return time.perf_counter() - start
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", required=True)
+    parser = rows.parser(__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=pathlib.Path, help="default: an untrained network")
     options = parser.parse_args()
+    config = rows.load_config(options)
     compiled = []
 
     def count_compilations(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event.endswith("backend_compile_duration"):
             compiled.append(duration_secs)
 
+    with tempfile.TemporaryDirectory() as folder:
+        weights = options.weights or pathlib.Path(folder) / "weights.safetensors"
+        if options.weights is None:
+            rows.write_weights(config, weights)
+        predictor = Pose2SegPredictor.load(weights)
     jax.monitoring.register_event_duration_secs_listener(count_compilations)
-    predictor = Pose2SegPredictor.load(options.weights)
     rng = np.random.default_rng(0)
     height, width = 480, 640
     image = rng.integers(0, 255, (height, width, 3), np.uint8)
-    rows = []
-    print(
-        f"{jax.devices()[0].device_kind}, image {width}x{height}, network at {predictor.network.image_size}"
-    )
-    print("persons  first call   later calls   encoded before   MiB so far")
-    for count in (1, 2, 4, 8, 16, 32, 60):
-        poses = _poses(rng, count, height, width)
+    part = f"prediction, {predictor.network.image_size} px"
+    made, poses = [], {count: random_poses(rng, count, height, width) for count in _PERSONS}
+    for count in _PERSONS:
         start = time.perf_counter()
-        predictor(image, poses)
+        predictor(image, poses[count])
         first = time.perf_counter() - start
-        encoded = predictor.encode(image)
-        later, asked = [], []
-        for _ in range(REPEATS):
+        made.append(rows.Row(part, f"{count} persons, first call", first, "s"))
+    compilations = len(compiled)
+    for count in _PERSONS:
+        alone = _network_alone(predictor, image, poses[count])
+        alone()
+        times: list[tuple[float, float]] = []
+        for _ in range(_REPEATS):  # in turns
             start = time.perf_counter()
-            predictor(image, poses)
-            later.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            predictor(encoded, poses)
-            asked.append(time.perf_counter() - start)
-        row = {
-            "persons": count,
-            "first_s": first,
-            "later_s": float(np.median(later)),
-            "encoded_s": float(np.median(asked)),
-            "memory_mib": _memory(),
-        }
-        rows.append(row)
-        print(
-            f"{count:7}  {first:8.2f} s  {row['later_s']:10.3f} s  {row['encoded_s']:13.3f} s"
-            f"  {row['memory_mib']:10.0f}"
+            predictor(image, poses[count])
+            middle = time.perf_counter()
+            alone()
+            times.append((middle - start, time.perf_counter() - middle))
+        whole, network = np.median(times, axis=0).tolist()
+        made.append(
+            rows.Row(part, f"{count} persons, image to RLE", whole, "s", "network alone", network)
         )
-    print(f"{len(compiled)} compilations")
-    print(json.dumps({"rows": rows, "compilations": len(compiled)}))
+    _folder(predictor, config)  # compiles what is left
+    images = min(_FOLDER, len(evaluate.validation(config).human))
+    made.append(
+        rows.Row(part, "a folder, file to RLE", images / _folder(predictor, config), "images/s")
+    )
+    made.append(rows.Row(part, "compilations of the first calls", compilations, ""))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    made.append(rows.Row(part, "largest memory of the process", memory, "MiB"))
+    rows.publish(made, options)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     with contextlib.closing(checkpoints), contextlib.closing(log):
         for step in range(first + 1, config.num_steps + 1):
             batch = next(batches)
-            state, metrics = run_step(state, _for_device(batch))
+            state, metrics = run_step(state, for_device(batch))
             position += config.batch_size
             # The check of a step waits for its result, so it is done while the next one runs.
             if pending is not None:
@@ -205,7 +205,7 @@ def make_panels(
         }
 
     def draw(state: TrainState, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        first = {name: values[0] for name, values in _for_device(batch).items()}
+        first = {name: values[0] for name, values in for_device(batch).items()}
         parts = parallel.to_host(predict(parallel.to_host(state.variables), first))
         shown = np.flatnonzero(first["valid"])[:_NUM_PANELS]
         images = first["image"][first["image_index"]]
@@ -234,7 +234,8 @@ def _align(
     )
 
 
-def _for_device(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def for_device(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The part of a batch of the stream that the train step takes."""
     batch = {name: values for name, values in batch.items() if name != "image_id"}
     return batch | {"person_id": batch["person_id"].astype(np.uint32)}
 

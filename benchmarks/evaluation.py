@@ -1,0 +1,117 @@
+"""What evaluation costs beside the network.
+
+    python -m benchmarks.evaluation --coco_dir=COCO [--weights=FILE.safetensors]
+
+After the network: the true masks, as the network would give them in their ROIs, to the image, to RLE,
+through pycocotools. End to end: `evaluate_model` beside the network alone on the same batches.
+"""
+
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from benchmarks import rows
+from input_pipeline import coco
+from pose2seg_jax import affine_align, batch_predictor, evaluate, templates, train_state, weights
+from pose2seg_jax.predictor import RoiPrediction, to_image
+
+
+class _Recording(batch_predictor.BatchPredictor):
+    """Remembers what the network was asked."""
+
+    made: "_Recording"
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        _Recording.made = self
+        self.asked: list[tuple[Any, Any]] = []
+        encode, segment = self._encode, self._segment
+
+        def recorded_encode(variables, images):
+            self.asked.append((images, []))
+            return encode(variables, images)
+
+        def recorded_segment(variables, features, *others):
+            self.asked[-1][1].append(others)
+            return segment(variables, features, *others)
+
+        self._encode, self._segment = recorded_encode, recorded_segment
+        self._network = encode, segment
+
+    def replay(self) -> float:
+        """Seconds that the network alone takes for all of it."""
+        encode, segment = self._network
+        start = time.perf_counter()
+        for images, chunks in self.asked:
+            features = encode(self._variables, images)
+            for chunk in chunks:
+                jax.block_until_ready(segment(self._variables, features, *chunk))
+        return time.perf_counter() - start
+
+
+def _true_rois(dataset: coco.Dataset, roi_size: int) -> list[tuple[coco.Image, RoiPrediction]]:
+    """The true masks in their ROIs."""
+    align = jax.jit(affine_align.align_poses, static_argnums=3, static_argnames="reflect")
+    pull = jax.jit(affine_align.align_masks, static_argnums=2)
+    found = []
+    for image in dataset.human:
+        side = max(image.height, image.width)
+        for person in image.posed:
+            size = np.asarray([[image.height, image.width]], np.float32)
+            alignment = align(
+                person.pose[None].astype(np.float32), templates.load(), size, roi_size, reflect=True
+            )
+            mask = np.zeros((1, side, side), np.float32)  # one shape for most images
+            mask[0, : image.height, : image.width] = mask_utils.decode(person.segmentation)
+            roi = np.asarray(pull(mask, alignment.matrix, roi_size))
+            part = RoiPrediction(roi, np.ones(1, np.float32), alignment)
+            found.append((image, jax.tree.map(np.asarray, part)))
+    return found
+
+
+def main() -> None:
+    parser = rows.parser(__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=pathlib.Path, help="default: an untrained network")
+    options = parser.parse_args()
+    config = rows.load_config(options)
+    if options.weights:
+        loaded = weights.load(options.weights)
+        config, variables = weights.with_network(config, loaded), loaded.variables
+    else:
+        model = train_state.create_model(config)
+        variables = train_state.init_variables(config, model, jax.random.key(0))
+    dataset = evaluate.validation(config)
+    true = _true_rois(dataset, config.model.roi_size)
+    ids = iter([person.id for image in dataset.human for person in image.posed])
+    start = time.perf_counter()
+    results = []
+    for image, roi in true:
+        results += to_image(roi, (image.height, image.width)).to_coco(image.id, [next(ids)])
+    encoded = time.perf_counter() - start
+    evaluate.evaluate_results(dataset.images, results, "", posed=True)
+    scored = time.perf_counter() - start - encoded
+
+    evaluate.BatchPredictor = _Recording  # type: ignore[assignment, misc]
+    evaluate.evaluate_model(config, variables, templates.load())  # prepares data
+    start = time.perf_counter()
+    evaluate.evaluate_model(config, variables, templates.load())
+    whole = time.perf_counter() - start
+    network = _Recording.made.replay()
+    part = f"evaluation, {config.dataset.image_size} px"
+    rows.publish(
+        [
+            rows.Row(part, f"{len(true)} persons, ROI to RLE", encoded, "s"),
+            rows.Row(part, f"{len(true)} persons, all rows of the table", scored, "s"),
+            rows.Row(part, "end to end, with compilation", whole, "s", "network alone", network),
+            rows.Row(part, "share outside the network", 1 - network / whole, ""),
+        ],
+        options,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""How fast the training stream is, beside a loop that only decodes the same files.
+
+    python -m benchmarks.input_stream --coco_dir=COCO
+
+Both run in tf.data with the same threads over the same records; the loop decodes every JPEG at full
+scale and does nothing else, so it is what a stream costs that adds nothing to decoding.
+"""
+
+import itertools
+import time
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from benchmarks import rows
+from input_pipeline import pipeline, synthetic
+from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+
+_SECONDS = 6.0
+_ROUNDS = 3
+
+
+def _decode_only(builder):
+    features = builder.info.features
+
+    def load(record):
+        example = features.deserialize_example(
+            record, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        return tf.reduce_max(tf.io.decode_jpeg(example["image"], 3, dct_method="INTEGER_ACCURATE"))
+
+    files = [str(path) for path in builder.info.splits["train"].filepaths]
+    records = tf.data.TFRecordDataset(files).repeat()
+    return records.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(16).as_numpy_iterator()
+
+
+def _rate(stream, images: int) -> float:
+    """Images a second of a stream whose items hold so many."""
+    for _ in range(max(64 // images, 2)):
+        next(stream)
+    start = time.perf_counter()
+    for count in itertools.count(1):
+        next(stream)
+        passed = time.perf_counter() - start
+        if passed > _SECONDS:
+            return count * images / passed
+    raise AssertionError
+
+
+def main() -> None:
+    options = rows.parser(__doc__.splitlines()[0]).parse_args()
+    config = rows.load_config(options)
+    builder = coco_human.prepare(
+        synthetic.coco_dir(config.dataset), config.dataset.data_dir, "train"
+    )
+    found: dict[str, list[float]] = {"stream": [], "decode": []}
+    for _ in range(_ROUNDS):  # in turns: the machine may be busier at one time than at another
+        found["decode"].append(_rate(_decode_only(builder), 1))
+        stream = pipeline.train_batches(builder, config, position=0, num_devices=1)
+        found["stream"].append(_rate(stream, config.batch_size))
+    stream_rate, decode_rate = (sorted(found[name])[_ROUNDS // 2] for name in ("stream", "decode"))
+    what = f"training stream, {config.dataset.image_size} px, batches of {config.batch_size}"
+    rows.publish(
+        [rows.Row("input", what, stream_rate, "images/s", "decoding alone", decode_rate)], options
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""What every benchmark of the suite shares: its options, a row of its table, the machine it ran on."""
+
+import argparse
+import dataclasses
+import importlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+HEAD = ("part", "what", "measured", "", "beside", "measured", "ratio")
+_VERSIONS = ("jax", "jaxlib", "flax", "tensorflow", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One measurement, beside a reference measured (or computed from measured rates) in the same run.
+
+    Attributes:
+        part: of the suite.
+        what: was measured.
+        value: the measurement.
+        unit: of it.
+        reference: what it is compared with; None where there is nothing.
+        reference_value: in the same unit.
+    """
+
+    part: str
+    what: str
+    value: float
+    unit: str
+    reference: str | None = None
+    reference_value: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Value over reference."""
+        return self.value / self.reference_value if self.reference_value else None
+
+
+def text_table(rows: Sequence[Row]) -> str:
+    """The rows as text."""
+    lines = [HEAD]
+    for row in rows:
+        reference = "" if row.reference_value is None else f"{row.reference_value:.4g}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
+        lines.append(
+            (
+                row.part,
+                row.what,
+                f"{row.value:.4g}",
+                row.unit,
+                row.reference or "",
+                reference,
+                ratio,
+            )
+        )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    text = [
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
+    ]
+    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+
+
+def machine() -> dict[str, Any]:
+    """Hardware and versions."""
+    import jax
+
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    devices = jax.local_devices()
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _VERSIONS},
+    }
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The options that all parts take."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument(
+        "--coco_dir",
+        default=os.environ.get("COCO_DIR"),
+        help="persons to measure on, in COCO's layout; default: COCO_DIR, else generated people",
+    )
+    made.add_argument("--data_dir", help="where prepared data is kept")
+    made.add_argument("--config", default="coco_human_small", help="a config of configs/")
+    made.add_argument("--output", type=pathlib.Path, help="JSON with the rows and the machine")
+    return made
+
+
+def load_config(options: argparse.Namespace) -> Any:
+    """The config that the options name, on their data."""
+    config = importlib.import_module(f"configs.{options.config}").get_config()
+    if options.coco_dir:
+        config.dataset.coco_dir = options.coco_dir
+    elif "synthetic" not in config.dataset:
+        from configs import synthetic
+
+        config.dataset.synthetic = synthetic.get_config().dataset.synthetic
+    if options.data_dir:
+        config.dataset.data_dir = options.data_dir
+    return config
+
+
+def publish(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Prints the table, and writes the JSON that was asked for."""
+    print(text_table(rows), flush=True)
+    if options.output:
+        content = {
+            "machine": machine(),
+            "rows": [dataclasses.asdict(row) | {"ratio": row.ratio} for row in rows],
+        }
+        options.output.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def seconds(function: Callable[[], Any], repeats: int) -> float:
+    """Median time of a call, after one that is not counted."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]
+
+
+def write_weights(config: Any, path: pathlib.Path) -> None:
+    """A weights file of an untrained network: what costs time does not depend on the values."""
+    import jax
+
+    from pose2seg_jax import templates, train_state, weights
+
+    model = train_state.create_model(config)
+    variables = train_state.init_variables(config, model, jax.random.key(0))
+    weights.save(path, config, variables, templates.load(), {"made_for": "benchmarks"})
