@@ -13,5 +13,5 @@ def get_config() -> ml_collections.ConfigDict:
     config = synthetic.get_config()
     config.dataset.synthetic.train = 1280
     config.dataset.synthetic.validation = 320
-    config.num_steps = 2400
+    config.num_steps = 3000
     return config

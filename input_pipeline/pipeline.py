@@ -1,8 +1,9 @@
-"""tf.data streams: training (shuffled, repeated, augmented) and evaluation (padded, complete).
+"""tf.data streams: training (shuffled, repeated) and evaluation (padded, complete).
 
-The order of the training examples and their augmentation are a pure function of the seed and of the
-position in the stream, so the data position of a checkpoint is one integer: the number
-of examples consumed. It can be resumed with another number of processes or devices.
+The order of the training examples is a pure function of the seed and of the position in the stream,
+and so is their augmentation, on the device (pose2seg_jax.augment): the data position of a checkpoint
+is one integer, the number of examples consumed. It can be resumed with another number of
+processes or devices.
 """
 
 from collections.abc import Iterator
@@ -14,11 +15,15 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from input_pipeline import transforms
+from pose2seg_jax.augment import MASK_SIDE
 from pose2seg_jax.errors import UserError
 
 # No accelerator belongs to TensorFlow here; it would take the memory that JAX needs.
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
+
+# A frame may have a twentieth less resolution than the canvas: 500 px are decoded at 1/2 for 256.
+_SLACK = 1 / 0.95
 
 Batch = dict[str, np.ndarray]
 
@@ -43,10 +48,14 @@ def train_batches(
         process_count: of all processes.
 
     Yields:
-        image (D, B, S, S, 3) uint8; pose (D, N, 17, 3) in canvas coordinates; mask (D, N, S, S)
-        uint8, 255 inside the person; image_index (D, N), the image of a person among the B; valid
-        (D, N), False for slots without a person; image_id (D, B); person_id (D, N), 0 for none.
-        B = batch_size and N = persons_per_batch over all devices of all processes.
+        For the B = batch_size and N = persons_per_batch over all devices of all processes:
+        image (D, B, F, F, 3) uint8, the frame: a decoded image in the upper left corner;
+        to_frame (D, B, 2, 3) from the original image to the frame, and to_canvas, to the canvas
+        before augmentation; index (D, B), the example's number, for the augmentation; image_id
+        (D, B). pose (D, N, 17, 3) in the original image; mask (D, N, M * M / 8) uint8, packed bits
+        of a window of side M = augment.MASK_SIDE; to_mask (D, N, 2, 3) from the original image to that
+        window; image_index (D, N), the image of a person among the B; valid (D, N), False for slots
+        without a person; person_id (D, N), 0 for none.
     """
     devices = num_devices * process_count
     images, persons = (
@@ -62,7 +71,7 @@ def train_batches(
             record, decoders={"image": tfds.decode.SkipDecoding()}
         )
         seed = tf.stack([tf.cast(config.seed, tf.int64), index])
-        return augment(example, seed, config) | {"index": index}
+        return frame(example, seed, config) | {"index": tf.cast(index, tf.uint32)}
 
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.ragged_batch(images, drop_remainder=True)
@@ -109,55 +118,86 @@ def eval_batches(
     return dataset.prefetch(2).as_numpy_iterator()
 
 
-def augment(
+def frame(
     example: dict[str, Any], seed: tf.Tensor, config: ml_collections.ConfigDict
 ) -> dict[str, tf.Tensor]:
-    """One record to one training example: image, poses and masks through one random transform.
+    """One record as the device takes it: the image, decoded no larger than needed, and its persons.
 
-    Persons that end up without a labelled part or without a pixel on the canvas are left out.
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that still has the canvas's resolution:
+    the decoder then skips the rest of the inverse DCT.
     """
     side, options = config.dataset.image_size, config.augment
-    height, width = example["height"], example["width"]
     persons = example["persons"]
-    seeds = tf.random.experimental.stateless_split(seed, 4)
+    encoded = example["image"]
+    to_canvas = transforms.letterbox_matrix(example["height"], example["width"], side)
+    window = None
+    if options.crop_probability:
+        window, to_canvas = _crop(example, seed, options, to_canvas, side)
+    scale = to_canvas[0, 0]
+    usable = [tf.io.is_jpeg(encoded) & (ratio * scale <= _SLACK) for ratio in (2, 4, 8)]
+    choice = tf.reduce_sum(tf.cast(tf.stack(usable), tf.int32))
+    image = tf.switch_case(choice, [lambda r=r: _decode(encoded, r) for r in (1, 2, 4, 8)])
+    factor = tf.cast(2**choice, tf.float32)  # a decoded pixel covers so many of the original
+    offset = tf.zeros(2)
+    if window is not None:
+        low = tf.cast(tf.floor(window[:2] / factor), tf.int32)
+        high = tf.cast(tf.math.ceil(window[2:] / factor), tf.int32)
+        image = image[low[1] : high[1], low[0] : high[0]]
+        offset = tf.cast(low, tf.float32)
+    limit = frame_side(side)
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    shrunk = tf.maximum(tf.round(size * tf.minimum(limit / tf.reduce_max(size), 1)), 1)
+    image = tf.cond(
+        tf.reduce_any(shrunk < size),
+        lambda: transforms.to_uint8(tf.image.resize(image, tf.cast(shrunk, tf.int32), "area")),
+        lambda: image,
+    )
+    rest = tf.reverse(shrunk / size, [0])  # x, y
+    shape = tf.shape(image)
+    image = tf.pad(image, [[0, limit - shape[0]], [0, limit - shape[1]], [0, 0]])
+    linear = tf.linalg.diag(rest / factor)
+    return {
+        "image": tf.ensure_shape(image, [limit, limit, 3]),
+        "to_frame": tf.concat([linear, -(rest * offset)[:, None]], axis=1),
+        "to_canvas": to_canvas,
+        "image_id": example["image_id"],
+        "pose": persons["pose"],
+        "mask": tf.ensure_shape(
+            tf.io.decode_raw(persons["mask"], tf.uint8), [None, MASK_SIDE**2 // 8]
+        ),
+        "to_mask": persons["to_mask"],
+        "person_id": persons["id"],
+    }
 
-    matrix = transforms.letterbox_matrix(height, width, side)
-    u = tf.random.stateless_uniform([3], seeds[0])
+
+def frame_side(side: int) -> int:
+    """Side of the frame for a canvas: a little more, so that turning and magnifying keeps detail."""
+    return side * 5 // 4
+
+
+def _crop(example, seed, options, letterbox, side):
+    """A window (x0, y0, x1, y1) of the image around one person, or the whole; and it on the canvas."""
+    persons = example["persons"]
+    u = tf.random.stateless_uniform([3], seed)
     chosen = tf.cast(u[1] * tf.cast(tf.shape(persons["id"])[0], tf.float32), tf.int32)
     low, high = options.crop_margin
     crop = transforms.crop_matrix(persons["bbox"][chosen], low + u[2] * (high - low), side)
-    matrix = tf.where((u[0] < options.crop_probability) & (crop[0, 0] > matrix[0, 0]), crop, matrix)
-    random = transforms.random_matrix(
-        seeds[1],
-        side,
-        flip=options.flip,
-        rotation=options.rotation,
-        scale=tuple(options.scale),
-        translation=options.translation,
+    matrix = tf.where(
+        (u[0] < options.crop_probability) & (crop[0, 0] > letterbox[0, 0]), crop, letterbox
     )
-    matrix = transforms.compose(random, matrix)
-
-    image = transforms.warp(_decode(example["image"]), matrix, side)
-    if options.color:
-        image = transforms.jitter_colors(image, seeds[2], options.color)
-    masks = transforms.decode_masks(persons["runs"], height, width)
-    masks = tf.transpose(transforms.warp(255 * masks, matrix, side), [2, 0, 1])
-    poses = transforms.transform_poses(persons["pose"], matrix, side)
-    kept = tf.reduce_any(poses[..., 2] > 0, axis=1) & (tf.reduce_max(masks, axis=[1, 2]) >= 128)
-    return {
-        "image": transforms.to_uint8(image),
-        "image_id": example["image_id"],
-        "pose": tf.boolean_mask(poses, kept),
-        "mask": transforms.to_uint8(tf.boolean_mask(masks, kept)),
-        "person_id": tf.boolean_mask(persons["id"], kept),
-    }
+    first = -matrix[:, 2] / matrix[0, 0]
+    size = tf.cast(tf.stack([example["width"], example["height"]]), tf.float32)
+    # Rotation and shift look beyond the window, by up to a quarter on either side.
+    reach = side / matrix[0, 0] / 4
+    window = tf.concat([tf.maximum(first - reach, 0), tf.minimum(first + 5 * reach, size)], axis=0)
+    return window, matrix
 
 
 def _pack(batch: dict[str, Any], slots: int, seed: int) -> dict[str, tf.Tensor]:
     """The persons of a ragged batch in a fixed number of slots; more than fit are drawn at random."""
     total = tf.size(batch["person_id"].values)
     draws = tf.random.stateless_uniform(
-        [total], tf.stack([tf.cast(seed, tf.int64), batch["index"][0]])
+        [total], tf.stack([tf.cast(seed, tf.int64), tf.cast(batch["index"][0], tf.int64)])
     )
     picked = tf.sort(tf.argsort(draws)[:slots])
     count = tf.size(picked)
@@ -168,10 +208,10 @@ def _pack(batch: dict[str, Any], slots: int, seed: int) -> dict[str, tf.Tensor]:
         return tf.ensure_shape(padded, [slots, *values.shape[1:]])
 
     return {
-        "image": batch["image"],
-        "image_id": batch["image_id"],
+        **{name: batch[name] for name in ("image", "to_frame", "to_canvas", "index", "image_id")},
         "pose": fill(batch["pose"].values),
         "mask": fill(batch["mask"].values),
+        "to_mask": fill(batch["to_mask"].values),
         "person_id": fill(batch["person_id"].values),
         "image_index": fill(tf.cast(batch["person_id"].value_rowids(), tf.int32)),
         "valid": tf.range(slots) < count,
@@ -202,8 +242,8 @@ def _files(builder: tfds.core.DatasetBuilder, split: str) -> list[str]:
     return [str(path) for path in builder.info.splits[split].filepaths]
 
 
-def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+def _decode(encoded: tf.Tensor, ratio: int = 1) -> tf.Tensor:
+    return tf.io.decode_jpeg(encoded, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
 
 def share(config: ml_collections.ConfigDict, field: str, devices: int) -> int:

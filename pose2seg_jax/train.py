@@ -14,6 +14,7 @@ from input_pipeline import pipeline, synthetic
 from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
 from pose2seg_jax import (
     affine_align,
+    augment,
     evaluate,
     geometry,
     losses,
@@ -134,8 +135,8 @@ def make_train_step(
     jitters = options.jitter_rotation or options.jitter_scale or options.jitter_translation
 
     def step(state: TrainState, batch: dict[str, Array]):
-        masks = batch["mask"].astype(jnp.float32) / 255
-        alignment = _align(config, pose_templates, batch, masks)
+        canvas = augment.to_canvas(config, batch)
+        alignment = _align(config, pose_templates, canvas)
         matrices = alignment.matrix
         if jitters:
             # Keyed by the person, so that it does not depend on how they are spread.
@@ -148,15 +149,15 @@ def make_train_step(
                 scale=options.jitter_scale,
                 translation=options.jitter_translation,
             )
-        valid = batch["valid"]
-        targets = affine_align.align_masks(masks, matrices, roi_size)
+        valid = canvas.valid
+        targets = augment.align_masks(canvas, matrices, roi_size)
         count = jnp.maximum(parallel.sum_over_devices(jnp.sum(valid)), 1)
 
         def loss_fn(params):
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                batch["image"],
-                batch["pose"],
+                canvas.images,
+                canvas.poses,
                 matrices,
                 batch["image_index"],
                 valid,
@@ -190,43 +191,43 @@ def make_panels(
 
     @jax.jit
     def predict(variables, batch):
-        masks = batch["mask"].astype(jnp.float32) / 255
-        matrices = _align(config, pose_templates, batch, masks).matrix
-        images = batch["image"].astype(jnp.float32)
+        canvas = augment.to_canvas(config, batch)
+        matrices = _align(config, pose_templates, canvas).matrix
+        images = canvas.images.astype(jnp.float32)
+        index = batch["image_index"]
         logits: Any = model.apply(
-            variables, batch["image"], batch["pose"], matrices, batch["image_index"], batch["valid"]
+            variables, canvas.images, canvas.poses, matrices, index, canvas.valid
         )
-        placed = geometry.apply_to_poses(matrices, batch["pose"])
-        return {
-            "roi": affine_align.align_to_roi(images, batch["image_index"], matrices, roi_size),
+        placed = geometry.apply_to_poses(matrices, canvas.poses)
+        return canvas.valid, {
+            "image": canvas.images[index],
+            "roi": affine_align.align_to_roi(images, index, matrices, roi_size),
             "skeleton": skeleton.skeleton_features(placed, roi_size, limbs),
             "predicted": jax.nn.sigmoid(logits),
-            "true": affine_align.align_masks(masks, matrices, roi_size),
+            "true": augment.align_masks(canvas, matrices, roi_size),
         }
 
     def draw(state: TrainState, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         first = {name: values[0] for name, values in for_device(batch).items()}
-        parts = parallel.to_host(predict(parallel.to_host(state.variables), first))
-        shown = np.flatnonzero(first["valid"])[:_NUM_PANELS]
-        images = first["image"][first["image_index"]]
+        valid, parts = parallel.to_host(predict(parallel.to_host(state.variables), first))
         return {
             f"persons/{slot}": visualize.training_panel(
-                images[slot], **{name: values[slot] for name, values in parts.items()}
+                **{name: values[slot] for name, values in parts.items()}
             )
-            for slot in shown
+            for slot in np.flatnonzero(valid)[:_NUM_PANELS]
         }
 
     return draw
 
 
 def _align(
-    config: ml_collections.ConfigDict, pose_templates: Array, batch: dict[str, Array], masks: Array
+    config: ml_collections.ConfigDict, pose_templates: Array, canvas: augment.Canvas
 ) -> affine_align.Alignment:
-    side = batch["image"].shape[1]
+    side, method = config.dataset.image_size, config.align.method
     return affine_align.align_persons(
-        config.align.method,
-        batch["pose"],
-        affine_align.mask_boxes(masks),
+        method,
+        canvas.poses,
+        augment.boxes(canvas) if method == "box" else None,
         pose_templates,
         (side, side),
         config.model.roi_size,

@@ -21,6 +21,7 @@ install_import_hook(
     [
         "pose2seg_jax.geometry",
         "pose2seg_jax.affine_align",
+        "pose2seg_jax.augment",
         "pose2seg_jax.skeleton",
         "pose2seg_jax.templates",
         "pose2seg_jax.losses",

@@ -13,14 +13,19 @@ from pose2seg_jax.errors import UserError
 
 def _batch(rng):
     poses = np.stack([standing_pose(rng.uniform(0, 20), rng.uniform(0, 10), 50) for _ in range(8)])
-    masks = np.zeros((8, 64, 64), np.uint8)
+    masks = np.zeros((8, 256, 256), np.uint8)
     for mask, pose in zip(masks, poses, strict=True):
         x0, y0, x1, y1 = (*pose[:, :2].min(0), *pose[:, :2].max(0))
-        mask[int(y0) : int(y1), int(x0) : int(x1)] = 255
+        mask[int(y0) : int(y1), int(x0) : int(x1)] = 1
+    identity = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
     return {
-        "image": rng.randint(0, 255, (4, 64, 64, 3)).astype(np.uint8),
+        "image": rng.randint(0, 255, (4, 80, 80, 3)).astype(np.uint8),
+        "to_frame": np.stack([identity] * 4),
+        "to_canvas": np.stack([identity] * 4),
+        "index": np.arange(4, dtype=np.uint32),
         "pose": poses,
-        "mask": masks,
+        "mask": np.packbits(masks.reshape(8, -1), axis=-1),
+        "to_mask": np.stack([identity] * 8),
         "image_index": np.array([0, 0, 1, 1, 2, 2, 3, 3], np.int32),
         "person_id": np.arange(11, 19, dtype=np.uint32),
         # Devices hold different numbers of persons.

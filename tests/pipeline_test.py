@@ -1,5 +1,6 @@
 """The tf.data streams and the TFDS builder, on drawn people."""
 
+import io
 import json
 import os
 import shutil
@@ -14,11 +15,10 @@ import scipy.ndimage
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from conftest import ROOT, standing_pose, tiny_config, write_coco
-from pycocotools import mask as mask_utils
 
 from input_pipeline import coco, pipeline, transforms
 from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
-from pose2seg_jax import geometry, templates
+from pose2seg_jax import affine_align, augment, geometry
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.predictor import letterbox_image
 
@@ -32,76 +32,80 @@ def prepared(tmp_path_factory):
     return builder, config
 
 
-def _matrix(angle, scale, mirror, offset):
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    return np.array([[mirror * cos, sin, offset[0]], [-mirror * sin, cos, offset[1]]], np.float32)
-
-
-def test_masks_from_run_lengths_equal_pycocotools():
-    rng = np.random.RandomState(0)
-    masks = [
-        (scipy.ndimage.gaussian_filter(rng.randn(37, 53), 4) > 0).astype(np.uint8) for _ in range(5)
-    ]
-    masks += [np.ones((37, 53), np.uint8), np.zeros((37, 53), np.uint8)]
-    masks[2][0, 0] = 1
-    runs = tf.ragged.constant([coco_human.run_lengths(m).tolist() for m in masks], tf.int32)
-    decoded = transforms.decode_masks(runs, tf.constant(37), tf.constant(53)).numpy()
-    np.testing.assert_array_equal(decoded, np.stack(masks, -1))
-    rle = mask_utils.encode(np.asfortranarray(masks[0]))
-    uncompressed = {"size": [37, 53], "counts": coco_human.run_lengths(masks[0]).tolist()}
-    assert mask_utils.frPyObjects(uncompressed, 37, 53)["counts"] == rle["counts"]
-
-
-@pytest.mark.parametrize("mirror", [1, -1])
-def test_warp_equals_scipy(mirror):
-    rng = np.random.RandomState(0)
-    image = scipy.ndimage.gaussian_filter(rng.rand(60, 80, 3) * 255, (3, 3, 0)).astype(np.float32)
-    matrix = _matrix(0.5, 1.0, mirror, (30 if mirror > 0 else 90, 5))
-    warped = transforms.warp(tf.constant(image), tf.constant(matrix), 64).numpy()
-    y, x = np.mgrid[:64, :64] + 0.5
-    source = np.asarray(
-        geometry.apply(geometry.invert(matrix), np.stack([x, y], -1).reshape(-1, 2))
+@pytest.mark.parametrize("size", [(200, 240), (700, 500), (90, 1100), (1, 1)])
+def test_mask_windows_hold_the_mask(size):
+    smooth = scipy.ndimage.gaussian_filter(np.random.RandomState(0).randn(*size), min(size) / 10)
+    mask = (smooth >= np.median(smooth)).astype(np.uint8)
+    window, matrix = coco_human.mask_window(mask)
+    assert window.shape == (augment.MASK_SIDE, augment.MASK_SIDE)
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    places = np.asarray(geometry.apply(matrix, np.stack([x, y], -1).reshape(1, -1, 2)))[0]
+    inside = np.all((places >= 0) & (places < augment.MASK_SIDE), axis=-1)
+    columns, rows = np.clip(places, 0, augment.MASK_SIDE - 1).astype(int).T
+    back = (window[rows, columns] * inside).reshape(size)
+    if max(size) <= augment.MASK_SIDE:
+        np.testing.assert_array_equal(back, mask)
+    assert np.sum(back & mask) >= 0.9 * np.sum(back | mask)
+    # Nothing of it is cut off, and it is no smaller than it must be.
+    assert inside.reshape(size)[mask > 0].all()
+    assert max(np.ptp(np.argwhere(window), axis=0)) + 1 == min(
+        max(np.ptp(np.argwhere(mask), axis=0)) + 1, augment.MASK_SIDE
     )
-    for c in range(3):
-        expected = scipy.ndimage.map_coordinates(
-            image[..., c], source[:, ::-1].T - 0.5, order=1, mode="grid-constant"
-        )
-        np.testing.assert_allclose(warped[..., c].ravel(), expected, atol=0.1)
 
 
-@pytest.mark.parametrize("scale", [0.3, 0.7, 1.6])
-def test_image_masks_and_poses_go_through_one_transform(scale):
-    """A dot under every part stays under it, at every scale, mirrored or not."""
-    pose = standing_pose(60, 20, 150)
-    for mirror in (1, -1):
-        image = np.zeros((200, 240, 17), np.float32)
-        y, x = np.mgrid[:200, :240] + 0.5
-        for part, (px, py, _) in enumerate(pose):
-            image[..., part] = 255 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 4**2))
-        center = np.array([pose[:, 0].mean(), pose[:, 1].mean()])
-        matrix = _matrix(0.4, scale, mirror, (0, 0))
-        matrix[:, 2] = 128 - matrix[:, :2] @ center
-        warped = transforms.warp(tf.constant(image), tf.constant(matrix), 256).numpy()
-        moved = transforms.transform_poses(tf.constant(pose[None]), tf.constant(matrix), 256)
-        moved = moved.numpy()[0]
-        channels = range(17) if mirror > 0 else templates.FLIPPED_PARTS
-        yy, xx = np.mgrid[:256, :256] + 0.5
-        for part, channel in enumerate(channels):
-            dot = warped[..., channel]
-            if moved[part, 2] == 0 or np.abs(moved[part, :2] - 128).max() > 128 - 14 * scale:
-                continue
-            centroid = [(xx * dot).sum() / dot.sum(), (yy * dot).sum() / dot.sum()]
-            np.testing.assert_allclose(centroid, moved[part, :2], atol=0.1)
+def test_nobody_is_an_empty_window():
+    window, matrix = coco_human.mask_window(np.zeros((20, 30), np.uint8))
+    assert not window.any()
+    assert np.all(np.isfinite(matrix))
 
 
-def test_parts_outside_the_canvas_become_missing():
-    pose = standing_pose(0, 0, 100)
-    identity = tf.constant([[1.0, 0, 0], [0, 1.0, 0]])
-    moved = transforms.transform_poses(tf.constant(pose[None]), identity, 60).numpy()[0]
-    outside = np.any(pose[:, :2] > 60, axis=1)
-    assert outside.any()
-    assert not moved[outside].any()
-    np.testing.assert_array_equal(moved[~outside], pose[~outside])
+@pytest.mark.parametrize(
+    "size", [(480, 640), (375, 500), (333, 500), (640, 427), (1500, 2000), (50, 64)]
+)
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
+def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, suffix):
+    """Without augmentation the canvas is the letterboxed image, whatever scale it was decoded at."""
+    config = tiny_config(tmp_path, tmp_path)
+    config.dataset.image_size = 256
+    config.augment.update(flip=False, rotation=0.0, translation=0.0, color=0.0)
+    config.augment.scale = (1.0, 1.0)
+    noise = np.random.RandomState(0).rand(*size, 3) * 255
+    blur = max(max(size) / 60, 4)
+    smooth = scipy.ndimage.gaussian_filter(noise, (blur, blur, 0))
+    smooth = (127 + 6 * blur * (smooth - 127)).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(smooth).save(buffer, suffix, quality=98, subsampling=0)
+    pose = standing_pose(2, 2, size[0] / 2)
+    _, to_mask = coco_human.mask_window(np.ones(size, np.uint8))
+    packed = np.full(augment.MASK_SIDE**2 // 8, 255, np.uint8)
+    example = {
+        "image": tf.constant(buffer.getvalue()), "image_id": tf.constant(1, tf.int64),
+        "height": tf.constant(size[0]), "width": tf.constant(size[1]),
+        "persons": {
+            "id": tf.constant([1], tf.int64), "pose": tf.constant(pose[None]),
+            "bbox": tf.constant([[0.0, 0, 10, 10]]), "mask": tf.constant([packed.tobytes()]),
+            "to_mask": tf.constant(to_mask[None]),
+        },
+    }  # fmt: skip
+    framed = {
+        k: v.numpy()
+        for k, v in pipeline.frame(example, tf.constant([0, 1], tf.int64), config).items()
+    }
+    side = framed["image"].shape[0]
+    assert side == pipeline.frame_side(256)
+    used = framed["to_frame"][[0, 1], [0, 1]] * [size[1], size[0]]
+    assert np.all(used <= side + 1e-3)
+    assert max(used) >= min(0.95 * 256, max(size)) - 1  # no detail is lost
+    batch = {name: framed[name][None] for name in ("image", "to_frame", "to_canvas")} | {
+        "index": np.zeros(1, np.uint32), "image_index": np.zeros(1, np.int32),
+        "valid": np.ones(1, bool), "pose": framed["pose"], "mask": framed["mask"],
+        "to_mask": framed["to_mask"],
+    }  # fmt: skip
+    canvas = augment.to_canvas(config, batch)
+    expected = letterbox_image(smooth, 256).astype(float)
+    rows, columns = np.nonzero(expected.max(-1))
+    inner = np.s_[rows.min() + 3 : rows.max() - 2, columns.min() + 3 : columns.max() - 2]
+    assert np.abs(np.asarray(canvas.images[0], float) - expected)[inner].mean() < 2.5
 
 
 @pytest.mark.parametrize("shape", [(60, 80), (80, 60), (30, 20), (200, 133)])
@@ -122,18 +126,23 @@ def test_training_batches_have_fixed_shapes_and_matching_contents(prepared):
     valid = 0
     for _ in range(6):
         batch = next(batches)
-        assert batch["image"].shape == (2, 2, 64, 64, 3)
+        assert batch["image"].shape == (2, 2, 80, 80, 3)
         assert batch["image"].dtype == np.uint8
         assert batch["pose"].shape == (2, 2, 17, 3)
-        assert batch["mask"].shape == (2, 2, 64, 64)
+        assert batch["mask"].shape == (2, 2, augment.MASK_SIDE**2 // 8)
         assert np.all(batch["image_index"] < 2)
-        for d, n in zip(*np.nonzero(batch["valid"]), strict=True):
-            valid += 1
-            pose, mask = batch["pose"][d, n], batch["mask"][d, n]
-            shown = pose[pose[:, 2] > 0]
-            assert len(shown)
-            rows, columns = np.minimum(shown[:, 1::-1].astype(int).T, 63)
-            assert np.mean(mask[rows, columns] > 127) > 0.5  # parts lie on the person
+        for d in range(2):
+            part = {name: values[d] for name, values in batch.items()}
+            canvas = augment.to_canvas(config, part)
+            index = np.arange(len(canvas.masks))
+            drawn = affine_align.align_to_roi(canvas.masks[..., None], index, canvas.matrices, 64)
+            for n in np.flatnonzero(canvas.valid):
+                valid += 1
+                shown = np.asarray(canvas.poses[n])
+                shown = shown[shown[:, 2] > 0]
+                assert len(shown)
+                rows, columns = np.minimum(shown[:, 1::-1].astype(int).T, 63)
+                assert np.mean(drawn[n, rows, columns, 0] > 0.5) > 0.5  # parts lie on the person
         assert not batch["person_id"][~batch["valid"]].any()
         assert not batch["pose"][~batch["valid"]].any()
     assert valid > 12
@@ -324,13 +333,25 @@ def test_crops_centre_a_person(prepared):
         example = features.deserialize_example(
             record, decoders={"image": tfds.decode.SkipDecoding()}
         )
-        masks = pipeline.augment(example, tf.constant([0, 1], tf.int64), config)["mask"].numpy()
-        boxes = mask_utils.toBbox([_encode(mask) for mask in masks])
+        framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
+        count = len(framed["pose"])
+        batch = {name: np.asarray(values) for name, values in framed.items()} | {
+            "index": np.zeros(1, np.uint32),
+            "image_index": np.zeros(count, np.int32),
+            "valid": np.ones(count, bool),
+        }
+        for name in ("image", "to_frame", "to_canvas"):
+            batch[name] = batch[name][None]
+        canvas = augment.to_canvas(config, batch)
+        boxes = np.asarray(augment.boxes(canvas))
         centers, sides = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:].max(axis=1)
         chosen = np.argmin(np.abs(centers - 32).max(axis=1))
         assert np.abs(centers[chosen] - 32).max() <= 1.5
         assert abs(sides[chosen] - 64 / 1.2) <= 2
-
-
-def _encode(mask):
-    return mask_utils.encode(np.asfortranarray(mask > 127).astype(np.uint8))
+        # The drawn people are bright, the background is dark.
+        drawn = affine_align.align_to_roi(
+            canvas.masks[..., None], np.arange(count), canvas.matrices, 64
+        )
+        inside = np.asarray(drawn[chosen, ..., 0]) > 0.9
+        bright = np.asarray(canvas.images[0]).max(-1) > 120
+        assert np.mean(bright[inside]) > 0.9

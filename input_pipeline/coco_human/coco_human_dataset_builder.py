@@ -16,10 +16,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import tensorflow_datasets as tfds
 from pycocotools import mask as mask_utils
 
 from input_pipeline import coco, images
+from pose2seg_jax.augment import MASK_SIDE
 
 SPLITS = {"train": "train2017", "validation": "val2017"}
 _DOWNLOADS = {
@@ -76,8 +78,11 @@ def encoded_image(path: pathlib.Path, height: int, width: int) -> bytes:
 class Builder(tfds.core.GeneratorBasedBuilder):
     """DatasetBuilder for COCOHUMAN (COCO persons with a pose) in a COCO-layout directory."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Initial release."}  # noqa: RUF012 - TFDS wants a plain dict
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {  # noqa: RUF012 - TFDS wants a plain dict
+        "2.0.0": "Masks as packed bits in a window of their own.",
+        "1.0.0": "Initial release.",
+    }
 
     def __init__(self, *, coco_dir: str | None = None, **kwargs: Any):
         """Initializes the builder.
@@ -121,8 +126,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 # (x, y, v) in continuous image coordinates.
                 "pose": tfds.features.Tensor(shape=(coco.NUM_PARTS, 3), dtype=np.float32),
                 "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-                # The mask: lengths of runs of 0, 1, 0, ... down the columns.
-                "runs": tfds.features.Sequence(np.int32),
+                # The mask in a window of side MASK_SIDE, packed bits; and the image to that window.
+                "mask": tfds.features.Scalar(np.object_),
+                "to_mask": tfds.features.Tensor(shape=(2, 3), dtype=np.float32),
             }
         )
         return self.dataset_info_from_configs(
@@ -181,20 +187,37 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def _person(person: coco.Person) -> dict[str, Any]:
+    window, to_mask = mask_window(mask_utils.decode(person.segmentation))
     return {
         "id": person.id,
         "pose": person.pose,
         "bbox": person.bbox.astype(np.float32),
-        "runs": run_lengths(mask_utils.decode(person.segmentation)),
+        "mask": np.packbits(window).tobytes(),
+        "to_mask": to_mask,
     }
 
 
-def run_lengths(mask: np.ndarray) -> np.ndarray:
-    """Lengths of the runs of 0, 1, 0, ... of a mask (H, W), down the columns; they sum to H W."""
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    edges = np.concatenate([[0] if flat[0] == 0 else [0, 0], changes, [flat.size]])
-    return np.diff(edges).astype(np.int32)
+def mask_window(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a mask (H, W) that holds the person.
+
+    Returns:
+        (M, M) uint8 of 0 and 1, M = MASK_SIDE: the box of the mask, at its own scale or, where it is
+        larger, scaled down to fit (a pixel is 1 where at least half of it is covered), in the upper
+        left corner. And the matrix (2, 3) from the image to it.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    window = np.zeros((MASK_SIDE, MASK_SIDE), np.uint8)
+    if not len(rows):
+        return window, np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
+    (y0, y1), (x0, x1) = (rows[0], rows[-1] + 1), (columns[0], columns[-1] + 1)
+    part = PIL.Image.fromarray(255 * mask[y0:y1, x0:x1])
+    shrink = min(MASK_SIDE / max(part.size), 1)
+    width, height = (max(round(side * shrink), 1) for side in part.size)
+    scale_x, scale_y = width / part.width, height / part.height
+    fitted = part.resize((width, height), PIL.Image.Resampling.BOX)
+    window[:height, :width] = np.asarray(fitted) >= 128
+    matrix = [[scale_x, 0, -scale_x * x0], [0, scale_y, -scale_y * y0]]
+    return window, np.asarray(matrix, np.float32)
 
 
 def prepare(coco_dir: str | None, data_dir: str | None, split: str) -> Builder:

@@ -18,7 +18,7 @@ _KINDS = ("rings", "stripes", "checks", "spots")
 _MIN_PIXELS = 40  # persons with fewer visible pixels are not annotated (and hardly seen)
 _CROWD_SIZE = (5, 9)
 _PAIR_IOU = 0.55  # of the boxes of a pair; a little above .5, since others may stand in front
-_CANDIDATES = 12
+_CANDIDATES = 16
 _COARSE_SIDE = 32  # pixels of the silhouettes that pairs are chosen by
 
 
@@ -121,7 +121,7 @@ def _partner(rng, camera, body, spot):
     Of a few candidates the one nearest to a box IoU above COCOHUMAN-OC's .5 with a share of each
     person in view, which is drawn anew for each pair.
     """
-    least = rng.uniform(0.3, 0.7)
+    least = rng.uniform(0.4, 0.8)
     front = _silhouette(camera, body)
     candidates = []
     for _ in range(_CANDIDATES):
