@@ -20,7 +20,7 @@ from benchmarks import rows
 from pose2seg_jax import Pose2SegPredictor, evaluate, geometry, templates
 from pose2seg_jax.predictor import letterbox_image
 
-_PERSONS = (1, 2, 4, 8, 16, 32)
+_PERSONS = (1, 2, 4, 8, 16, 32, 60)
 _REPEATS = 7
 _FOLDER = 40  # images
 
@@ -115,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    rows.run(main)

@@ -2,18 +2,21 @@
 
 import argparse
 import dataclasses
-import importlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import runpy
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-HEAD = ("part", "what", "measured", "", "beside", "measured", "ratio")
-_VERSIONS = ("jax", "jaxlib", "flax", "tensorflow", "numpy")
+from pose2seg_jax.errors import UserError
+
+HEAD = ("part", "what", "measured", "unit", "reference", "measured", "ratio")
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,23 +72,20 @@ def text_table(rows: Sequence[Row]) -> str:
 def machine() -> dict[str, Any]:
     """Hardware and versions."""
     import jax
+    import tensorflow as tf
 
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
+    information = pathlib.Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     devices = jax.local_devices()
     return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
         "device": devices[0].device_kind,
         "devices": len(devices),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _VERSIONS},
+        "tensorflow": tf.__version__,
+        **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
     }
 
 
@@ -98,33 +98,47 @@ def parser(description: str) -> argparse.ArgumentParser:
         help="persons to measure on, in COCO's layout; default: COCO_DIR, else generated people",
     )
     made.add_argument("--data_dir", help="where prepared data is kept")
-    made.add_argument("--config", default="coco_human_small", help="a config of configs/")
+    made.add_argument(
+        "--config", default=str(_ROOT / "configs/coco_human_small.py"), help="a config"
+    )
     made.add_argument("--output", type=pathlib.Path, help="JSON with the rows and the machine")
     return made
 
 
 def load_config(options: argparse.Namespace) -> Any:
-    """The config that the options name, on their data."""
-    config = importlib.import_module(f"configs.{options.config}").get_config()
+    """The config that the options name, on their data.
+
+    Raises:
+        UserError: there is no such config.
+    """
+    from configs import synthetic
+
+    if not pathlib.Path(options.config).is_file():
+        raise UserError(f"--config={options.config}: is no file; name one of configs/.")
+    config = runpy.run_path(options.config)["get_config"]()
     if options.coco_dir:
         config.dataset.coco_dir = options.coco_dir
     elif "synthetic" not in config.dataset:
-        from configs import synthetic
-
         config.dataset.synthetic = synthetic.get_config().dataset.synthetic
     if options.data_dir:
         config.dataset.data_dir = options.data_dir
     return config
 
 
+def run(main: Callable[[], None]) -> None:
+    """Runs a part; what the user can mend is one line."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
 def publish(rows: Sequence[Row], options: argparse.Namespace) -> None:
     """Prints the table, and writes the JSON that was asked for."""
     print(text_table(rows), flush=True)
     if options.output:
-        content = {
-            "machine": machine(),
-            "rows": [dataclasses.asdict(row) | {"ratio": row.ratio} for row in rows],
-        }
+        entries = [dataclasses.asdict(row) | {"ratio": row.ratio} for row in rows]
+        content = {"machine": machine(), "rows": entries}
         options.output.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -1,6 +1,6 @@
 """How long a program takes to its first result, each in a process of its own.
 
-python -m benchmarks.startup --config=coco_human_small
+python -m benchmarks.startup --config=configs/coco_human_small.py
 """
 
 import os
@@ -62,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    rows.run(main)

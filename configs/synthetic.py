@@ -3,7 +3,7 @@
     python main.py --config=configs/synthetic.py --workdir=RUN
 
 The images are made when they are first needed (`python -m input_pipeline.synthetic` makes them
-elsewhere). `make demo` trains it for a few minutes, `make compare` longer.
+elsewhere). `make demo` trains it for a few minutes.
 """
 
 import ml_collections

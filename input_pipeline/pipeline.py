@@ -6,6 +6,7 @@ is one integer, the number of examples consumed. It can be resumed with another 
 processes or devices.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from input_pipeline import transforms
-from pose2seg_jax.augment import MASK_SIDE
+from input_pipeline.coco_human.coco_human_dataset_builder import MASK_SIDE
 from pose2seg_jax.errors import UserError
 
 # No accelerator belongs to TensorFlow here; it would take the memory that JAX needs.
@@ -53,7 +54,7 @@ def train_batches(
         to_frame (D, B, 2, 3) from the original image to the frame, and to_canvas, to the canvas
         before augmentation; index (D, B), the example's number, for the augmentation; image_id
         (D, B). pose (D, N, 17, 3) in the original image; mask (D, N, M * M / 8) uint8, packed bits
-        of a window of side M = augment.MASK_SIDE; to_mask (D, N, 2, 3) from the original image to that
+        of a window of side M = MASK_SIDE; to_mask (D, N, 2, 3) from the original image to that
         window; image_index (D, N), the image of a person among the B; valid (D, N), False for slots
         without a person; person_id (D, N), 0 for none.
     """
@@ -144,7 +145,7 @@ def frame(
         high = tf.cast(tf.math.ceil(window[2:] / factor), tf.int32)
         image = image[low[1] : high[1], low[0] : high[0]]
         offset = tf.cast(low, tf.float32)
-    limit = frame_side(side)
+    limit = frame_side(config)
     size = tf.cast(tf.shape(image)[:2], tf.float32)
     shrunk = tf.maximum(tf.round(size * tf.minimum(limit / tf.reduce_max(size), 1)), 1)
     image = tf.cond(
@@ -170,15 +171,27 @@ def frame(
     }
 
 
-def frame_side(side: int) -> int:
-    """Side of the frame for a canvas: a little more, so that turning and magnifying keeps detail."""
-    return side * 5 // 4
+def frame_side(config: ml_collections.ConfigDict) -> int:
+    """Side of the frame.
+
+    A whole image may be a quarter larger than on the canvas, so that few must be scaled; a crop has
+    the canvas's resolution, and all that turning and shifting can bring in.
+    """
+    extent = max(_crop_extent(config.augment), 1.25) if config.augment.crop_probability else 1.25
+    return math.ceil(config.dataset.image_size * extent)
+
+
+def _crop_extent(options: ml_collections.ConfigDict) -> float:
+    """Side of what the canvas can see through the random matrix, in canvases."""
+    angle = math.radians(min(options.rotation, 45))
+    turned = math.cos(angle) + math.sin(angle) + 2 * options.translation
+    return turned / options.scale[0]
 
 
 def _crop(example, seed, options, letterbox, side):
     """A window (x0, y0, x1, y1) of the image around one person, or the whole; and it on the canvas."""
     persons = example["persons"]
-    u = tf.random.stateless_uniform([3], seed)
+    u = tf.random.stateless_uniform([3], tf.random.experimental.stateless_fold_in(seed, 1))
     chosen = tf.cast(u[1] * tf.cast(tf.shape(persons["id"])[0], tf.float32), tf.int32)
     low, high = options.crop_margin
     crop = transforms.crop_matrix(persons["bbox"][chosen], low + u[2] * (high - low), side)
@@ -187,14 +200,19 @@ def _crop(example, seed, options, letterbox, side):
     )
     first = -matrix[:, 2] / matrix[0, 0]
     size = tf.cast(tf.stack([example["width"], example["height"]]), tf.float32)
-    # Rotation and shift look beyond the window, by up to a quarter on either side.
-    reach = side / matrix[0, 0] / 4
-    window = tf.concat([tf.maximum(first - reach, 0), tf.minimum(first + 5 * reach, size)], axis=0)
+    whole = side / matrix[0, 0]
+    reach = whole * (_crop_extent(options) - 1) / 2  # beyond the window, on either side
+    window = tf.concat(
+        [tf.maximum(first - reach, 0), tf.minimum(first + whole + reach, size)], axis=0
+    )
     return window, matrix
 
 
 def _pack(batch: dict[str, Any], slots: int, seed: int) -> dict[str, tf.Tensor]:
-    """The persons of a ragged batch in a fixed number of slots; more than fit are drawn at random."""
+    """The persons of a ragged batch in a fixed number of slots; more than fit are drawn at random.
+
+    Also those that the augmentation will push off the canvas: that shows on the device only.
+    """
     total = tf.size(batch["person_id"].values)
     draws = tf.random.stateless_uniform(
         [total], tf.stack([tf.cast(seed, tf.int64), tf.cast(batch["index"][0], tf.int64)])

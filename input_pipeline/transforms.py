@@ -22,15 +22,8 @@ def letterbox_matrix(height: tf.Tensor, width: tf.Tensor, side: int) -> tf.Tenso
 def crop_matrix(bbox: tf.Tensor, margin: tf.Tensor, side: int) -> tf.Tensor:
     """A square window around a box (x, y, width, height), `margin` times its longer side, to the canvas."""
     scale = side / (margin * tf.maximum(bbox[2], bbox[3]))
-    center = bbox[:2] + bbox[2:] / 2
-    return _about(scale * tf.eye(2), center, tf.fill([2], side / 2))
-
-
-def _about(linear: tf.Tensor, source: tf.Tensor, destination: tf.Tensor) -> tf.Tensor:
-    offset = tf.cast(destination, tf.float32) - tf.linalg.matvec(
-        linear, tf.cast(source, tf.float32)
-    )
-    return tf.concat([linear, offset[:, None]], axis=1)
+    offset = side / 2 - scale * (bbox[:2] + bbox[2:] / 2)
+    return tf.concat([scale * tf.eye(2), offset[:, None]], axis=1)
 
 
 def letterbox(image: tf.Tensor, side: int) -> tf.Tensor:

@@ -247,21 +247,6 @@ def align_persons(
     return align_poses(poses, templates, size, roi_size, reflect=reflect)
 
 
-def mask_boxes(masks: Float[Array, "N H W"]) -> Float[jax.Array, "N 4"]:
-    """(x, y, width, height) of the pixels that are at least half covered."""
-
-    def extent(seen):
-        length = seen.shape[-1]
-        first = jnp.argmax(seen, axis=-1)
-        last = length - jnp.argmax(seen[..., ::-1], axis=-1)
-        return first, last - first
-
-    inside = masks >= 0.5
-    x, width = extent(jnp.any(inside, axis=1))
-    y, height = extent(jnp.any(inside, axis=2))
-    return jnp.stack([x, y, width, height], -1).astype(jnp.float32)
-
-
 def jitter_matrices(
     keys: Key[jax.Array, " N"],
     matrices: Float[Array, "N 2 3"],

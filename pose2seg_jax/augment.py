@@ -5,7 +5,7 @@ coordinates of the original image; everything random happens here, keyed by the 
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ from pose2seg_jax import affine_align, geometry
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.templates import FLIPPED_PARTS
 
-MASK_SIDE = 256  # of the window that holds a person's mask in the records
 _IDENTITY = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
 
 
@@ -65,10 +64,9 @@ def to_canvas(config: ml_collections.ConfigDict, batch: dict[str, Array]) -> Can
     valid = batch["valid"] & jnp.any(poses[..., 2] > 0, axis=-1)
     to_mask = jnp.where(batch["valid"][:, None, None], batch["to_mask"], _IDENTITY)
     from_mask = geometry.compose(matrices[image_index], geometry.invert(to_mask))
-    masks = jnp.unpackbits(batch["mask"], axis=-1).reshape(-1, MASK_SIDE, MASK_SIDE)
-    y, x = jnp.mgrid[:MASK_SIDE, :MASK_SIDE] + 0.5
-    pixels = jnp.stack([x, y], axis=-1).reshape(1, -1, 2)
-    placed = geometry.apply(from_mask, pixels).reshape(-1, MASK_SIDE, MASK_SIDE, 2)
+    window = math.isqrt(8 * batch["mask"].shape[-1])
+    masks = jnp.unpackbits(batch["mask"], axis=-1).reshape(-1, window, window)
+    placed = _pixels(from_mask, window)
     masks = masks * jnp.all((placed >= 0) & (placed <= side), axis=-1)
     valid &= jnp.any(masks > 0, axis=(1, 2))
     return Canvas(images, poses, masks.astype(jnp.float32), from_mask, valid)
@@ -150,8 +148,18 @@ def align_masks(
 
 
 def boxes(canvas: Canvas) -> Float[jax.Array, "N 4"]:
-    """(x, y, width, height) of the masks on the canvas."""
+    """(x, y, width, height) of the masks on the canvas; of invalid persons, any."""
+    placed = _pixels(canvas.matrices, canvas.masks.shape[1])
+    inside = canvas.masks[..., None] > 0
+    half = geometry.scale_of(canvas.matrices)[:, None] / 2  # of a pixel of the mask
     side = canvas.images.shape[1]
-    index: Any = jnp.arange(len(canvas.masks))
-    drawn = affine_align.align_to_roi(canvas.masks[..., None], index, canvas.matrices, side)
-    return affine_align.mask_boxes(drawn[..., 0])
+    low = jnp.clip(jnp.min(jnp.where(inside, placed, side), axis=(1, 2)) - half, 0, side)
+    high = jnp.clip(jnp.max(jnp.where(inside, placed, 0), axis=(1, 2)) + half, 0, side)
+    return jnp.concatenate([low, jnp.maximum(high - low, 1)], axis=-1)
+
+
+def _pixels(matrices: Float[Array, "N 2 3"], window: int) -> Float[jax.Array, "N M M 2"]:
+    """Where the pixels of the mask windows lie on the canvas."""
+    y, x = jnp.mgrid[:window, :window] + 0.5
+    centers = jnp.stack([x, y], axis=-1).reshape(1, -1, 2)
+    return geometry.apply(matrices, centers).reshape(-1, window, window, 2)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pose2seg_jax.predictor import RoiPrediction
 
 _SMOOTH = 3  # lines are drawn this much larger and scaled down
-_LARGE = 2000  # longer side in pixels of a picture that does not need it
+_LARGE = 2000  # longer side in pixels of a picture whose lines are not
 _PANEL = 192  # side of one picture in a training panel
 
 

@@ -5,11 +5,10 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import pytest
-from conftest import draw_person, standing_pose, tiny_config
+from conftest import draw_masks, draw_person, standing_pose, tiny_config
 
-from input_pipeline import pipeline
 from input_pipeline.coco_human.coco_human_dataset_builder import mask_window
-from pose2seg_jax import affine_align, augment, geometry, templates
+from pose2seg_jax import augment, geometry, templates
 
 _SIDE = 128
 
@@ -26,7 +25,7 @@ def config(tmp_path):
 def _batch(images, poses, masks, index):
     """One person an image; the images (B, H, W, 3) are their own frames."""
     count, height, width, _ = images.shape
-    side = pipeline.frame_side(_SIDE)
+    side = _SIDE * 5 // 4
     frames = np.zeros((count, side, side, 3), np.uint8)
     frames[:, :height, :width] = images
     windows, to_mask = zip(*map(mask_window, masks), strict=True)
@@ -81,9 +80,7 @@ def test_masks_cover_the_person_in_the_image(config, size):
     pose, mask = _person(160, 140, size)
     images = np.repeat(255 * mask[None, ..., None], 3, axis=-1).repeat(8, axis=0)
     canvas = augment.to_canvas(config, _batch(images, [pose] * 8, [mask] * 8, range(8)))
-    index = np.arange(8)
-    drawn = affine_align.align_to_roi(canvas.masks[..., None], index, canvas.matrices, _SIDE)
-    drawn = np.asarray(drawn[..., 0]) > 0.5
+    drawn = draw_masks(canvas) > 0.5
     shown = np.asarray(canvas.images[..., 0]) > 127
     assert np.all((drawn & shown).sum((1, 2)) > 0.97 * (drawn | shown).sum((1, 2)))
     x, y, width, height = np.asarray(augment.boxes(canvas)).T
@@ -158,3 +155,19 @@ def test_equal_examples_get_equal_transforms_wherever_they_stand(config):
     np.testing.assert_array_equal(canvas.images[0], canvas.images[2])
     np.testing.assert_array_equal(canvas.matrices[0], canvas.matrices[2])
     assert np.abs(np.asarray(canvas.matrices[0] - canvas.matrices[1])).max() > 0.01
+    config.seed += 1
+    other = augment.to_canvas(config, _batch(images, [pose] * 3, [mask] * 3, [7, 8, 7]))
+    assert np.abs(np.asarray(canvas.matrices - other.matrices)).max() > 0.01
+
+
+def test_the_thinnest_person_has_a_box(config):
+    """A strip of a pixel may lie between all centres of the canvas; its box is still its own."""
+    pose, _ = _person(120, 120, 80)
+    mask = np.zeros((120, 120), np.uint8)
+    mask[60, 30:70] = 1
+    images = np.zeros((8, 120, 120, 3), np.uint8)
+    canvas = augment.to_canvas(config, _batch(images, [pose] * 8, [mask] * 8, range(8)))
+    _, _, width, height = np.asarray(augment.boxes(canvas)).T
+    longest = 40 * np.asarray(geometry.scale_of(canvas.matrices))
+    assert np.all(np.hypot(width, height) <= longest + 3)
+    assert np.all(np.hypot(width, height) >= 0.8 * longest)

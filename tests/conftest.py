@@ -190,6 +190,15 @@ def quick_environment(cache: pathlib.Path | str) -> dict[str, str]:
     }
 
 
+def draw_masks(canvas) -> np.ndarray:
+    """The masks of an `augment.Canvas` on the canvas, (N, S, S)."""
+    from pose2seg_jax import affine_align
+
+    index, side = np.arange(len(canvas.masks)), canvas.images.shape[1]
+    drawn = affine_align.align_to_roi(canvas.masks[..., None], index, canvas.matrices, side)
+    return np.asarray(drawn[..., 0])
+
+
 @contextlib.contextmanager
 def count_compilations():
     """A list that grows by one with every compilation, however small."""

@@ -190,12 +190,6 @@ def test_boxes_are_stretched_over_the_roi():
     corners = np.array([[10, 20], [40, 25]])
     np.testing.assert_allclose(corners @ matrix[0, :, :2].T + matrix[0, :, 2], [[0, 0], [16, 16]], atol=1e-4)  # fmt: skip
     assert np.all(np.isfinite(matrix))
-    masks = np.zeros((2, 30, 50), np.float32)
-    masks[0, 20:25, 10:40] = 1
-    np.testing.assert_array_equal(affine_align.mask_boxes(masks)[0], boxes[0])
-    np.testing.assert_array_equal(
-        np.asarray(affine_align.mask_boxes(masks)[1])[2:] > 0, [True, True]
-    )
 
 
 def test_geometry_needs_no_flax_and_the_predictor_no_tensorflow():

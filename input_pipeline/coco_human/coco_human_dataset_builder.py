@@ -21,9 +21,9 @@ import tensorflow_datasets as tfds
 from pycocotools import mask as mask_utils
 
 from input_pipeline import coco, images
-from pose2seg_jax.augment import MASK_SIDE
 
 SPLITS = {"train": "train2017", "validation": "val2017"}
+MASK_SIDE = 256  # of the window that holds a person's mask
 _DOWNLOADS = {
     "annotations": "http://images.cocodataset.org/annotations/annotations_trainval2017.zip (241 MB)",
     "train2017": "http://images.cocodataset.org/zips/train2017.zip (18 GB)",

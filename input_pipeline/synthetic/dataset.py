@@ -30,7 +30,7 @@ class Recipe:
         train: images to train on.
         validation: images to validate on.
         size: longer side of the images in pixels.
-        overlap: share of the images with two people in one box, who hide parts of each other.
+        overlap: share of the images with two people close to sharing one box, who hide parts of each other.
         crowd: share of the images with a crowd in the distance.
         seed: of everything.
     """
