@@ -1,10 +1,12 @@
 """What the benchmarks compute besides time."""
 
+import json
+
 import numpy as np
 import pytest
 from conftest import write_coco
 
-from benchmarks import compare, pose_floor
+from benchmarks import compare, pose_floor, rows
 from input_pipeline import coco
 
 
@@ -45,3 +47,28 @@ def test_capsules_cover_the_limbs():
     assert mask.sum() == pytest.approx(40 * 8 + np.pi * 16, rel=0.03)
     assert mask[20, 7]
     assert not mask[20, 5]
+
+
+def test_the_suite_prints_and_writes_its_rows(tmp_path, capsys):
+    output = tmp_path / "rows.json"
+    options = rows.parser("a part").parse_args(["--output", str(output)])
+    made = [
+        rows.Row("input", "stream", 300.0, "images/s", "decoding", 400.0),
+        rows.Row("start", "import", 1.5, "s"),
+    ]
+    rows.publish(made, options)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["input", "stream", "300", "images/s", "decoding", "400", "0.750"]
+    assert lines[3].split() == ["start", "import", "1.5", "s"]
+    written = json.loads(output.read_text())
+    assert [
+        rows.Row(**{k: v for k, v in row.items() if k != "ratio"}) for row in written["rows"]
+    ] == made
+    assert written["rows"][0]["ratio"] == 0.75
+    assert {"cpu", "cores", "device", "jax", "tensorflow"} <= written["machine"].keys()
+
+
+def test_a_part_says_in_a_line_what_is_missing():
+    options = rows.parser("a part").parse_args(["--config=no.py"])
+    with pytest.raises(SystemExit, match=r"error: --config=no\.py: is no file"):
+        rows.run(lambda: rows.load_config(options))
