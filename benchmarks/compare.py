@@ -22,10 +22,9 @@ from absl import app, flags
 from ml_collections import config_flags
 from pycocotools import mask as mask_utils
 
-from benchmarks import pose_floor
+from benchmarks import pose_floor, rows
 from input_pipeline import coco
 from pose2seg_jax import commands, evaluate
-from pose2seg_jax.errors import UserError
 from pose2seg_jax.train import train
 
 FLAGS = flags.FLAGS
@@ -73,33 +72,30 @@ def compare(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         _NMS: suppressed,
         "capsules, no image": pose_floor.floor(dataset),
     }
-    rows = [row for name, evaluation in methods.items() for row in rows_of(evaluation, name)]
-    rows.sort(key=lambda row: row.data)  # stable: the methods stay in order
-    print("\n".join(evaluate.text_table(rows)))
+    table = [row for name, evaluation in methods.items() for row in rows_of(evaluation, name)]
+    table.sort(key=lambda row: row.data)  # stable: the methods stay in order
+    print("\n".join(evaluate.text_table(table)))
     members = {person.id for image in dataset.human for person in coco.occluded_pairs(image)}
     count = len(dataset.persons())
     print(
         f"{len(members)} of {count} persons ({len(members) / count:.0%}) are in a pair with box IoU >"
         f" {coco.OC_IOU}; NMS drops {len(found['box'].results) - len(kept)} persons."
     )
-    for data in sorted({row.data for row in rows}):
-        ap = {row.predictions: row.metrics["AP"] for row in rows if row.data == data}
+    for data in sorted({row.data for row in table}):
+        ap = {row.predictions: row.metrics["AP"] for row in table if row.data == data}
         print(
             f"{data}: pose over box with NMS {ap[_POSE] - ap[_NMS]:+.3f} AP (x"
             f" {ap[_POSE] / max(ap[_NMS], 1e-9):.2f}), of which without NMS"
             f" {ap[_BOX] - ap[_NMS]:+.3f} and alignment by pose {ap[_POSE] - ap[_BOX]:+.3f}"
         )
-    summary = [{"data": r.data, "predictions": r.predictions, **r.metrics} for r in rows]
+    summary = [{"data": r.data, "predictions": r.predictions, **r.metrics} for r in table]
     (workdir / "compare.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument '{argv[1]}'.")
-    try:
-        compare(FLAGS.config, pathlib.Path(FLAGS.workdir))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    rows.run(lambda: compare(FLAGS.config, pathlib.Path(FLAGS.workdir)))
 
 
 if __name__ == "__main__":

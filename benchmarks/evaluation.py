@@ -3,7 +3,8 @@
     python -m benchmarks.evaluation --coco_dir=COCO [--weights=FILE.safetensors]
 
 After the network: the true masks, as the network would give them in their ROIs, to the image, to RLE,
-through pycocotools. End to end: `evaluate_model` without its compilations beside the network alone on the same batches.
+through pycocotools. End to end: `evaluate_model` without its compilations, beside the network alone
+on the same batches.
 """
 
 import pathlib
@@ -16,7 +17,7 @@ from pycocotools import mask as mask_utils
 
 from benchmarks import rows
 from input_pipeline import coco
-from pose2seg_jax import affine_align, batch_predictor, evaluate, templates, train_state, weights
+from pose2seg_jax import affine_align, batch_predictor, evaluate, weights
 from pose2seg_jax.predictor import RoiPrediction, to_image
 
 
@@ -79,14 +80,9 @@ def main() -> None:
     parser.add_argument("--weights", type=pathlib.Path, help="default: an untrained network")
     options = parser.parse_args()
     config = rows.load_config(options)
-    pose_templates: Any = templates.load()
-    if options.weights:
-        loaded = weights.load(options.weights)
-        config, variables = weights.with_network(config, loaded), loaded.variables
-        pose_templates = loaded.templates
-    else:
-        model = train_state.create_model(config)
-        variables = train_state.init_variables(config, model, jax.random.key(0))
+    loaded = rows.network(config, options.weights)
+    config = weights.with_network(config, loaded)
+    variables, pose_templates = loaded.variables, loaded.templates
     dataset = evaluate.validation(config)
     true = _true_rois(dataset, pose_templates, config.model.roi_size)
     ids = iter([person.id for image in dataset.human for person in image.posed])
@@ -100,16 +96,10 @@ def main() -> None:
 
     evaluate.BatchPredictor = _Recording  # type: ignore[assignment, misc]
     evaluate.evaluate_model(config, variables, pose_templates)  # prepares data
-    compiled: list[float] = []
-
-    def count(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        if event.startswith("/jax/core/compile"):
-            compiled.append(duration_secs)
-
-    jax.monitoring.register_event_duration_secs_listener(count)
-    start = time.perf_counter()
-    evaluate.evaluate_model(config, variables, pose_templates)
-    whole = time.perf_counter() - start - sum(compiled)
+    with rows.compile_durations("/jax/core/compile") as compiled:
+        start = time.perf_counter()
+        evaluate.evaluate_model(config, variables, pose_templates)
+        whole = time.perf_counter() - start - sum(compiled)
     network = _Recording.made.replay()
     part = f"evaluation, {config.dataset.image_size} px"
     rows.publish(

@@ -8,7 +8,6 @@ that the predictor found. Poses are random: time does not depend on them.
 
 import pathlib
 import resource
-import tempfile
 import time
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import PIL.Image
 
 from benchmarks import rows
+from input_pipeline import coco
 from pose2seg_jax import Pose2SegPredictor, evaluate, geometry, templates
 from pose2seg_jax.predictor import letterbox_image
 
@@ -50,15 +50,15 @@ def _network_alone(predictor: Pose2SegPredictor, image: np.ndarray, poses: np.nd
     ).block_until_ready()
 
 
-def _folder(predictor: Pose2SegPredictor, config: Any) -> float:
-    """Seconds to predict the first images of the validation split, from file to RLE."""
-    dataset = evaluate.validation(config)
+def _folder(predictor: Pose2SegPredictor, dataset: coco.Dataset) -> float:
+    """Images a second, from file to RLE, of the first images of the validation split."""
     images = dataset.path.parent.parent / "val2017"
+    some = dataset.human[:_FOLDER]
     start = time.perf_counter()
-    for image in dataset.human[:_FOLDER]:
+    for image in some:
         picture = np.asarray(PIL.Image.open(images / image.file_name).convert("RGB"))
         predictor(picture, np.stack([person.pose for person in image.posed]))
-    return time.perf_counter() - start
+    return len(some) / (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -66,29 +66,18 @@ def main() -> None:
     parser.add_argument("--weights", type=pathlib.Path, help="default: an untrained network")
     options = parser.parse_args()
     config = rows.load_config(options)
-    compiled = []
-
-    def count_compilations(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        if event.endswith("backend_compile_duration"):
-            compiled.append(duration_secs)
-
-    with tempfile.TemporaryDirectory() as folder:
-        weights = options.weights or pathlib.Path(folder) / "weights.safetensors"
-        if options.weights is None:
-            rows.write_weights(config, weights)
-        predictor = Pose2SegPredictor.load(weights)
-    jax.monitoring.register_event_duration_secs_listener(count_compilations)
+    predictor = Pose2SegPredictor.from_weights(rows.network(config, options.weights))
     rng = np.random.default_rng(0)
     height, width = 480, 640
     image = rng.integers(0, 255, (height, width, 3), np.uint8)
     part = f"prediction, {predictor.network.image_size} px"
     made, poses = [], {count: random_poses(rng, count, height, width) for count in _PERSONS}
-    for count in _PERSONS:
-        start = time.perf_counter()
-        predictor(image, poses[count])
-        first = time.perf_counter() - start
-        made.append(rows.Row(part, f"{count} persons, first call", first, "s"))
-    compilations = len(compiled)
+    with rows.compile_durations("/jax/core/compile/backend_compile_duration") as compiled:
+        for count in _PERSONS:
+            start = time.perf_counter()
+            predictor(image, poses[count])
+            first = time.perf_counter() - start
+            made.append(rows.Row(part, f"{count} persons, first call", first, "s"))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for count in _PERSONS:
         alone = _network_alone(predictor, image, poses[count])
@@ -104,12 +93,10 @@ def main() -> None:
         made.append(
             rows.Row(part, f"{count} persons, image to RLE", whole, "s", "network alone", network)
         )
-    _folder(predictor, config)  # compiles what is left
-    images = min(_FOLDER, len(evaluate.validation(config).human))
-    made.append(
-        rows.Row(part, "a folder, file to RLE", images / _folder(predictor, config), "images/s")
-    )
-    made.append(rows.Row(part, "compilations of the first calls", compilations, ""))
+    dataset = evaluate.validation(config)
+    _folder(predictor, dataset)  # compiles what is left
+    made.append(rows.Row(part, "a folder, file to RLE", _folder(predictor, dataset), "images/s"))
+    made.append(rows.Row(part, "compilations of the first calls", len(compiled), ""))
     made.append(rows.Row(part, "largest memory after the first calls", memory, "MiB"))
     rows.publish(made, options)
 

@@ -1,6 +1,7 @@
 """What every benchmark of the suite shares: its options, a row of its table, the machine it ran on."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -10,9 +11,12 @@ import platform
 import runpy
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
+
+from pose2seg_jax import evaluate, templates, train_state, weights
 from pose2seg_jax.errors import UserError
 
 HEAD = ("part", "what", "measured", "unit", "reference", "measured", "ratio")
@@ -62,16 +66,11 @@ def text_table(rows: Sequence[Row]) -> str:
                 ratio,
             )
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
-    text = [
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    ]
-    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+    return "\n".join(evaluate.align_columns(lines, left=len(HEAD)))
 
 
 def machine() -> dict[str, Any]:
     """Hardware and versions."""
-    import jax
     import tensorflow as tf
 
     information = pathlib.Path("/proc/cpuinfo")
@@ -153,12 +152,26 @@ def seconds(function: Callable[[], Any], repeats: int) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def write_weights(config: Any, path: pathlib.Path) -> None:
-    """A weights file of an untrained network: what costs time does not depend on the values."""
-    import jax
+@contextlib.contextmanager
+def compile_durations(prefix: str) -> Iterator[list[float]]:
+    """A list that grows by the seconds of every JAX event whose name starts so."""
+    found: list[float] = []
 
-    from pose2seg_jax import templates, train_state, weights
+    def record(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event.startswith(prefix):
+            found.append(duration_secs)
 
+    jax.monitoring.register_event_duration_secs_listener(record)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(record)
+
+
+def network(config: Any, path: pathlib.Path | None = None) -> weights.Weights:
+    """The network of a weights file; without one an untrained network, which costs the same time."""
+    if path:
+        return weights.load(path)
     model = train_state.create_model(config)
     variables = train_state.init_variables(config, model, jax.random.key(0))
-    weights.save(path, config, variables, templates.load(), {"made_for": "benchmarks"})
+    return weights.Weights(config, variables, templates.load(), {"made_for": "benchmarks"})

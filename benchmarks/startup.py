@@ -11,6 +11,7 @@ import tempfile
 import time
 
 from benchmarks import rows
+from pose2seg_jax import weights
 
 _IMPORT = "import pose2seg_jax"
 _FIRST = """
@@ -35,9 +36,9 @@ def main() -> None:
     jax_alone = min(_run("import jax", {}) for _ in range(3))
     imported = min(_run(_IMPORT, {}) for _ in range(3))
     with tempfile.TemporaryDirectory() as folder:
-        weights = pathlib.Path(folder) / "weights.safetensors"
-        rows.write_weights(rows.load_config(options), weights)
-        script = _FIRST.format(weights=str(weights))
+        path = pathlib.Path(folder) / "weights.safetensors"
+        weights.save(path, *rows.network(rows.load_config(options)))
+        script = _FIRST.format(weights=str(path))
         cached = {
             "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache",
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -1,7 +1,4 @@
-"""Generated people for `make compare`: twice the images of configs/synthetic.py, and more steps.
-
-python benchmarks/compare.py --workdir=DIR
-"""
+"""What `make compare` trains: as configs/synthetic.py, with twice the images and more steps."""
 
 import ml_collections
 

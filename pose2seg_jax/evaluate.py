@@ -90,11 +90,15 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 def text_table(rows: Sequence[Row]) -> list[str]:
     """The lines of a table."""
-    lines = [HEAD, *cells(rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    return align_columns([HEAD, *cells(rows)], left=3)
+
+
+def align_columns(lines: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Lines of cells as text under each other, the first `left` columns to the left; ruled under the first."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(
-            cell.ljust(width) if i < 3 else cell.rjust(width)
+            cell.ljust(width) if i < left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

@@ -134,9 +134,10 @@ def alignment_panels(
     windows = np.asarray(geometry.apply(inverses, corners))
     placed = geometry.apply_to_poses(matrices, poses)
     drawn = skeleton_features(placed, roi_size, COCO_LIMBS)
+    colors = person_colors(len(poses))
     panels = []
     for slot, pose in enumerate(poses):
-        color = person_colors(len(poses))[slot : slot + 1]
+        color = colors[slot : slot + 1]
         outlined = PIL.Image.fromarray(overlay(image, [], [pose], color))
         draw = PIL.ImageDraw.Draw(outlined)
         outline = [tuple(point) for point in windows[slot].tolist()]

@@ -6,7 +6,6 @@ import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import contextlib
 import json
 import pathlib
 
@@ -199,22 +198,11 @@ def draw_masks(canvas) -> np.ndarray:
     return np.asarray(drawn[..., 0])
 
 
-@contextlib.contextmanager
 def count_compilations():
-    """A list that grows by one with every compilation, however small."""
-    import jax
+    """A context with a list that grows by one with every compilation, however small."""
+    from benchmarks.rows import compile_durations
 
-    compiled = []
-
-    def count(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(count)
-    try:
-        yield compiled
-    finally:
-        jax.monitoring.unregister_event_duration_listener(count)
+    return compile_durations("/jax/core/compile/backend_compile_duration")
 
 
 def tiny_config(coco_dir: pathlib.Path, data_dir: pathlib.Path):

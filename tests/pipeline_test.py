@@ -59,6 +59,35 @@ def test_nobody_is_an_empty_window():
     assert np.all(np.isfinite(matrix))
 
 
+def _record(encoded, size, pose, bbox, to_mask):
+    """An image (its bytes) of one person who covers the whole window of the mask."""
+    packed = np.full(coco_human.MASK_SIDE**2 // 8, 255, np.uint8)
+    return {
+        "image": tf.constant(encoded), "image_id": tf.constant(1, tf.int64),
+        "height": tf.constant(size[0]), "width": tf.constant(size[1]),
+        "persons": {
+            "id": tf.constant([1], tf.int64), "pose": tf.constant(pose[None]),
+            "bbox": tf.constant([bbox]), "mask": tf.constant([packed.tobytes()]),
+            "to_mask": tf.constant(to_mask[None]),
+        },
+    }  # fmt: skip
+
+
+def _batch_of(framed, copies=1):
+    """Some copies of one `pipeline.frame` as a device gets them, each an example of its own."""
+    batch = {name: np.asarray(values) for name, values in framed.items()}
+    count = len(batch["pose"])
+    for name in ("image", "to_frame", "to_canvas"):
+        batch[name] = batch[name][None].repeat(copies, 0)
+    for name in ("pose", "mask", "to_mask"):
+        batch[name] = np.concatenate([batch[name]] * copies)
+    return batch | {
+        "index": np.arange(copies, dtype=np.uint32),
+        "image_index": np.arange(copies, dtype=np.int32).repeat(count),
+        "valid": np.ones(copies * count, bool),
+    }
+
+
 @pytest.mark.parametrize(
     "size", [(480, 640), (375, 500), (333, 500), (640, 427), (1500, 2000), (50, 64)]
 )
@@ -77,31 +106,15 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
     PIL.Image.fromarray(smooth).save(buffer, suffix, quality=98, subsampling=0)
     pose = standing_pose(2, 2, size[0] / 2)
     _, to_mask = coco_human.mask_window(np.ones(size, np.uint8))
-    packed = np.full(coco_human.MASK_SIDE**2 // 8, 255, np.uint8)
-    example = {
-        "image": tf.constant(buffer.getvalue()), "image_id": tf.constant(1, tf.int64),
-        "height": tf.constant(size[0]), "width": tf.constant(size[1]),
-        "persons": {
-            "id": tf.constant([1], tf.int64), "pose": tf.constant(pose[None]),
-            "bbox": tf.constant([[0.0, 0, 10, 10]]), "mask": tf.constant([packed.tobytes()]),
-            "to_mask": tf.constant(to_mask[None]),
-        },
-    }  # fmt: skip
-    framed = {
-        k: v.numpy()
-        for k, v in pipeline.frame(example, tf.constant([0, 1], tf.int64), config).items()
-    }
+    example = _record(buffer.getvalue(), size, pose, [0.0, 0, 10, 10], to_mask)
+    framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
+    framed = {name: values.numpy() for name, values in framed.items()}
     side = framed["image"].shape[0]
     assert side == pipeline.frame_side(config) == 320
     used = framed["to_frame"][[0, 1], [0, 1]] * [size[1], size[0]]
     assert np.all(used <= side + 1e-3)
     assert max(used) >= min(0.95 * 256, max(size)) - 1  # no detail is lost
-    batch = {name: framed[name][None] for name in ("image", "to_frame", "to_canvas")} | {
-        "index": np.zeros(1, np.uint32), "image_index": np.zeros(1, np.int32),
-        "valid": np.ones(1, bool), "pose": framed["pose"], "mask": framed["mask"],
-        "to_mask": framed["to_mask"],
-    }  # fmt: skip
-    canvas = augment.to_canvas(config, batch)
+    canvas = augment.to_canvas(config, _batch_of(framed))
     expected = letterbox_image(smooth, 256).astype(float)
     rows, columns = np.nonzero(expected.max(-1))
     inner = np.s_[rows.min() + 3 : rows.max() - 2, columns.min() + 3 : columns.max() - 2]
@@ -332,26 +345,12 @@ def test_crops_have_the_resolution_of_the_canvas_and_all_it_can_see(tmp_path):
     config.augment.crop_probability = 1.0
     buffer = io.BytesIO()
     PIL.Image.new("RGB", (640, 480), (200, 200, 200)).save(buffer, "JPEG")
-    packed = np.full(coco_human.MASK_SIDE**2 // 8, 255, np.uint8).tobytes()
     identity = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
-    example = {
-        "image": tf.constant(buffer.getvalue()), "image_id": tf.constant(1, tf.int64),
-        "height": tf.constant(480), "width": tf.constant(640),
-        "persons": {
-            "id": tf.constant([1], tf.int64), "mask": tf.constant([packed]),
-            "pose": tf.constant(standing_pose(280, 150, 150)[None]),
-            "bbox": tf.constant([[280.0, 150, 80, 150]]), "to_mask": tf.constant(identity[None]),
-        },
-    }  # fmt: skip
+    pose, bbox = standing_pose(280, 150, 150), [280.0, 150, 80, 150]
+    example = _record(buffer.getvalue(), (480, 640), pose, bbox, identity)
     framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
-    batch = {name: values.numpy() for name, values in framed.items()}
-    assert batch["to_frame"][0, 0] >= 0.95 * batch["to_canvas"][0, 0]
-    for name in ("image", "to_frame", "to_canvas"):
-        batch[name] = batch[name][None].repeat(16, 0)
-    for name in ("pose", "mask", "to_mask"):
-        batch[name] = batch[name].repeat(16, 0)
-    batch |= {"index": np.arange(16, dtype=np.uint32), "image_index": np.arange(16, dtype=np.int32)}
-    canvas = augment.to_canvas(config, batch | {"valid": np.ones(16, bool)})
+    assert framed["to_frame"][0, 0] >= 0.95 * framed["to_canvas"][0, 0]
+    canvas = augment.to_canvas(config, _batch_of(framed, copies=16))
     # The window is in the middle of the image: wherever it turns, there is image.
     assert np.asarray(canvas.images).min() > 190
 
@@ -370,15 +369,7 @@ def test_crops_centre_a_person(prepared):
             record, decoders={"image": tfds.decode.SkipDecoding()}
         )
         framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
-        count = len(framed["pose"])
-        batch = {name: np.asarray(values) for name, values in framed.items()} | {
-            "index": np.zeros(1, np.uint32),
-            "image_index": np.zeros(count, np.int32),
-            "valid": np.ones(count, bool),
-        }
-        for name in ("image", "to_frame", "to_canvas"):
-            batch[name] = batch[name][None]
-        canvas = augment.to_canvas(config, batch)
+        canvas = augment.to_canvas(config, _batch_of(framed))
         boxes = np.asarray(augment.boxes(canvas))
         centers, sides = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:].max(axis=1)
         chosen = np.argmin(np.abs(centers - 32).max(axis=1))
