@@ -13,7 +13,7 @@ import tempfile
 
 from benchmarks import rows
 
-_PARTS = ("startup", "input_stream", "training", "prediction", "evaluation")
+_PARTS = ("startup", "input_stream", "training", "formulations", "prediction", "evaluation")
 
 
 def main() -> None:

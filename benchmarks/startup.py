@@ -55,7 +55,9 @@ def main() -> None:
                 "import jax",
                 jax_alone - nothing,
             ),
-            rows.Row("start", "program to its first masks, cold", cold, "s"),
+            rows.Row(
+                "start", "program to its first masks, cold", cold, "s", "its import", imported
+            ),
             rows.Row("start", "the same with a warm compilation cache", warm, "s", "cold", cold),
         ],
         options,

@@ -278,31 +278,31 @@ def jitter_matrices(
 
 
 def sample(
-    images: Float[Array, "B H W C"], image_index: Int[Array, " N"], points: Float[Array, "N Q 2"]
-) -> Float[jax.Array, "N Q C"]:
+    images: Float[Array, "B H W C"],
+    image_index: Int[Array, " N"],
+    x: Float[Array, "N R S"],
+    y: Float[Array, "N R S"],
+) -> Float[jax.Array, "N R S C"]:
     """Reads images at points, bilinearly between pixel centres; outside the image is 0.
 
     Args:
         images: the sources.
-        image_index: which image each row of points reads.
-        points: (x, y) in image coordinates: (0.5, 0.5) is the centre of the first pixel.
+        image_index: which image each of the N grids of points reads.
+        x: of the points, in image coordinates: the centre of the first pixel is at .5.
+        y: of the points.
     """
     batch, height, width, channels = images.shape
     flat = images.reshape(batch * height * width, channels)
-    position = points - 0.5
-    corner = jnp.floor(position)
-    fraction = position - corner
-    corner = corner.astype(jnp.int32)
-    base = image_index[:, None].astype(jnp.int32) * (height * width)
+    left, top = jnp.floor(x - 0.5), jnp.floor(y - 0.5)
+    right_weight, bottom_weight = x - 0.5 - left, y - 0.5 - top
+    left, top = left.astype(jnp.int32), top.astype(jnp.int32)
+    base = image_index[:, None, None].astype(jnp.int32) * (height * width)
     total = jnp.zeros((), images.dtype)
-    for dy in (0, 1):
-        for dx in (0, 1):
-            x, y = corner[..., 0] + dx, corner[..., 1] + dy
-            weight_x = fraction[..., 0] if dx else 1 - fraction[..., 0]
-            weight_y = fraction[..., 1] if dy else 1 - fraction[..., 1]
-            exists = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            index = base + jnp.clip(y, 0, height - 1) * width + jnp.clip(x, 0, width - 1)
-            weight = jnp.where(exists, weight_x * weight_y, 0).astype(images.dtype)
+    for row, row_weight in ((top, 1 - bottom_weight), (top + 1, bottom_weight)):
+        for column, column_weight in ((left, 1 - right_weight), (left + 1, right_weight)):
+            exists = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            index = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1) + base
+            weight = jnp.where(exists, row_weight * column_weight, 0).astype(images.dtype)
             total = total + flat[index] * weight[..., None]
     return total
 
@@ -321,9 +321,8 @@ def align_to_roi(
         matrices: image coordinates (of these arrays, in their own pixels) to ROI coordinates.
         roi_size: side R of the ROI.
     """
-    points = geometry.apply(geometry.invert(matrices), _centers(roi_size, roi_size))
-    rois = sample(images, image_index, points)
-    return rois.reshape(-1, roi_size, roi_size, images.shape[-1])
+    x, y = geometry.apply_to_grid(geometry.invert(matrices), roi_size, roi_size)
+    return sample(images, image_index, x, y)
 
 
 def align_masks(
@@ -360,13 +359,8 @@ def reverse_align(
         width: columns of the result.
     """
     roi_size = rois.shape[1]
-    points = geometry.apply(matrices, _centers(height, width))
-    inside = jnp.all((points >= 0) & (points < roi_size), axis=-1)
-    clamped = jnp.clip(points, 0.5, roi_size - 0.5)
-    values = sample(rois[..., None], jnp.arange(rois.shape[0]), clamped)[..., 0]
-    return jnp.where(inside, values, 0).reshape(-1, height, width)
-
-
-def _centers(height: int, width: int) -> Float[jax.Array, "1 Q 2"]:
-    y, x = jnp.mgrid[:height, :width]
-    return (jnp.stack([x, y], axis=-1).reshape(1, -1, 2) + 0.5).astype(jnp.float32)
+    x, y = geometry.apply_to_grid(matrices, height, width)
+    inside = (x >= 0) & (x < roi_size) & (y >= 0) & (y < roi_size)
+    x, y = (jnp.clip(points, 0.5, roi_size - 0.5) for points in (x, y))
+    values = sample(rois[..., None], jnp.arange(rois.shape[0]), x, y)[..., 0]
+    return jnp.where(inside, values, 0)

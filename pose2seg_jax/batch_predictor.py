@@ -1,6 +1,6 @@
 """Prediction for many images at once, on all local devices; what evaluation runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -72,25 +72,45 @@ class BatchPredictor:
         Returns:
             Per device and image, its persons in the order of the poses.
         """
+        return self.start(images, persons, sizes)()
+
+    def start(
+        self,
+        images: UInt8[np.ndarray, "D B S S 3"],
+        persons: Sequence[Sequence[Persons]],
+        sizes: Int[np.ndarray, "D B 2"],
+    ) -> Callable[[], list[list[Result]]]:
+        """`predict` in two parts: the devices begin now, the call of what is returned waits for them.
+
+        A batch that is started before the masks of the one before are taken to their images keeps
+        the devices busy meanwhile.
+        """
         queues = [[(b, i) for b in range(len(row)) for i in range(len(row[b].poses))] for row in persons]  # fmt: skip
-        found: list[list[list[RoiPrediction]]] = [[[] for _ in row] for row in persons]
         rounds = -(-max(map(len, queues), default=0) // self._slots)
         features = self._encode(self._variables, images) if rounds else None
+        started = []
         for start in range(0, rounds * self._slots, self._slots):
             chunks = [queue[start : start + self._slots] for queue in queues]
-            predicted = self._segment_chunk(features, chunks, persons, sizes)
-            for d, chunk in enumerate(chunks):
-                of_image = np.asarray([b for b, _ in chunk], int)
-                for b in np.unique(of_image):
-                    slots = np.flatnonzero(of_image == b)
-                    part = jax.tree.map(
-                        lambda values, d=d, slots=slots: values[d, slots], predicted
-                    )
-                    found[d][b].append(part)
-        return [
-            [_result(parts, size) for parts, size in zip(row, sizes[d].tolist(), strict=True)]
-            for d, row in enumerate(found)
-        ]
+            started.append((chunks, self._segment_chunk(features, chunks, persons, sizes)))
+
+        def finish() -> list[list[Result]]:
+            found: list[list[list[RoiPrediction]]] = [[[] for _ in row] for row in persons]
+            for chunks, on_devices in started:
+                predicted = parallel.to_host(on_devices)
+                for d, chunk in enumerate(chunks):
+                    of_image = np.asarray([b for b, _ in chunk], int)
+                    for b in np.unique(of_image):
+                        slots = np.flatnonzero(of_image == b)
+                        part = jax.tree.map(
+                            lambda values, d=d, slots=slots: values[d, slots], predicted
+                        )
+                        found[d][b].append(part)
+            return [
+                [_result(parts, size) for parts, size in zip(row, sizes[d].tolist(), strict=True)]
+                for d, row in enumerate(found)
+            ]
+
+        return finish
 
     def _segment_chunk(self, features, chunks, persons, sizes):
         shape = (self._devices, self._slots)
@@ -105,10 +125,9 @@ class BatchPredictor:
         # An empty slot has no size and no box.
         person_sizes = np.where(valid[..., None], person_sizes, 1).astype(np.float32)
         boxes = np.where(valid[..., None], boxes, 1)
-        predicted = self._segment(
+        return self._segment(
             self._variables, features, poses, person_sizes, image_index, valid, boxes
         )
-        return parallel.to_host(predicted)
 
 
 def _result(parts: list[RoiPrediction], size: list[int]) -> Result:

@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import logging
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import ml_collections
 import numpy as np
@@ -32,6 +33,7 @@ _AREAS = {
     "medium+large": (32**2, 1e10),
 }
 _OC_LOOSE_IOU = 0.3
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,16 +276,33 @@ def predict_split(
     builder = coco_human.prepare(coco_dir, config.dataset.data_dir, "validation")
     network = Network.from_config(config, pose_templates)
     predictor = BatchPredictor(network, variables, config.eval.persons_per_batch)
+
+    def started():
+        for batch in pipeline.eval_batches(
+            builder, config, num_devices=parallel.num_local_devices()
+        ):
+            ids = np.where(batch["valid"], batch["image_id"], -1)
+            wanted = [[persons.get(int(image_id), NOBODY) for image_id in row] for row in ids]
+            sizes = np.stack([batch["height"], batch["width"]], axis=-1)
+            yield ids, batch["valid"], wanted, predictor.start(batch["image"], wanted, sizes)
+
     seen, entries = [], []
-    for batch in pipeline.eval_batches(builder, config, num_devices=parallel.num_local_devices()):
-        ids = np.where(batch["valid"], batch["image_id"], -1)
-        wanted = [[persons.get(int(image_id), NOBODY) for image_id in row] for row in ids]
-        sizes = np.stack([batch["height"], batch["width"]], axis=-1)
-        results = predictor.predict(batch["image"], wanted, sizes)
-        for d, b in zip(*np.nonzero(batch["valid"]), strict=True):
+    for ids, valid, wanted, finish in _one_ahead(started()):
+        results = finish()
+        for d, b in zip(*np.nonzero(valid), strict=True):
             seen.append(int(ids[d, b]))
             entries += results[d][b].to_coco(seen[-1], wanted[d][b].ids)
     return seen, entries
+
+
+def _one_ahead(items: Iterable[_T]) -> Iterator[_T]:
+    """The same items, each only after the next one was made."""
+    items = iter(items)
+    held = list(itertools.islice(items, 1))
+    for item in items:
+        yield held.pop()
+        held.append(item)
+    yield from held
 
 
 def evaluate_model(

@@ -93,6 +93,20 @@ def apply_to_poses(
     return jnp.concatenate([apply(matrix, poses[..., :2]), poses[..., 2:]], axis=-1)
 
 
+def apply_to_grid(
+    matrix: Float[Array, "*#batch 2 3"], height: int, width: int
+) -> tuple[Float[jax.Array, "*#batch height width"], Float[jax.Array, "*#batch height width"]]:
+    """Maps the pixel centres of a height x width image; x and y apart, which is fastest to use."""
+    m = jnp.asarray(matrix)[..., None, None]
+    x = jnp.arange(width, dtype=m.dtype) + 0.5
+    y = jnp.arange(height, dtype=m.dtype)[:, None] + 0.5
+
+    def coordinate(row):
+        return m[..., row, 0, :, :] * x + (m[..., row, 1, :, :] * y + m[..., row, 2, :, :])
+
+    return coordinate(0), coordinate(1)
+
+
 def compose(
     outer: Float[Array, "*#batch 2 3"], inner: Float[Array, "*#batch 2 3"]
 ) -> Float[jax.Array, "*#batch 2 3"]:

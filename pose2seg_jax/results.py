@@ -20,8 +20,8 @@ def encode_mask(
 ) -> dict[str, Any]:
     """The mask of a person in its image as COCO's compressed RLE.
 
-    As `affine_align.reverse_align` and a threshold, but only where the ROI is, and without an
-    array of the size of the image: nothing is compiled for a new size.
+    As `affine_align.reverse_align` and a threshold, but only around the cells that are inside, and
+    without an array of the size of the image: nothing is compiled for a new size.
 
     Args:
         probability: in the ROI.
@@ -29,10 +29,16 @@ def encode_mask(
         height: of the image.
         width: of the image.
     """
-    side = probability.shape[0]
+    inside = probability > THRESHOLD
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not rows.size:
+        return _compress([height * width], height, width)
+    # Between two centres, no value exceeds both: the mask ends before the next centre.
+    left, right = np.clip([columns[0] - 0.5, columns[-1] + 1.5], 0, len(probability))
+    top, bottom = np.clip([rows[0] - 0.5, rows[-1] + 1.5], 0, len(probability))
     matrix = np.asarray(matrix, np.float64)
     linear, offset = matrix[:, :2], matrix[:, 2]
-    corners = np.asarray([[0, 0], [side, 0], [0, side], [side, side]])
+    corners = np.asarray([[left, top], [right, top], [left, bottom], [right, bottom]])
     reach = (corners - offset) @ np.linalg.inv(linear).T
     x0, y0 = np.maximum(np.floor(reach.min(0)), 0).astype(int).tolist()
     x1, y1 = np.minimum(np.ceil(reach.max(0)), (width, height)).astype(int).tolist()
@@ -40,24 +46,26 @@ def encode_mask(
         return _compress([height * width], height, width)
     start = linear @ [x0, y0] + offset
     # Pillow samples between pixel centres, repeats the outermost half cell and fills with 0 beyond.
+    # x and y change places: RLE goes down the columns.
     window = PIL.Image.fromarray(np.asarray(probability, np.float32)).transform(
-        (x1 - x0, y1 - y0),
+        (y1 - y0, x1 - x0),
         PIL.Image.Transform.AFFINE,
-        (*linear[0], start[0], *linear[1], start[1]),
+        (*linear[0, ::-1], start[0], *linear[1, ::-1], start[1]),
         PIL.Image.Resampling.BILINEAR,
     )
     return _encode_window(np.asarray(window) > THRESHOLD, x0, y0, height, width)
 
 
 def _encode_window(
-    window: Bool[np.ndarray, "h w"], x0: int, y0: int, height: int, width: int
+    window: Bool[np.ndarray, "w h"], x0: int, y0: int, height: int, width: int
 ) -> dict[str, Any]:
-    """RLE of a mask that is False outside of a window."""
-    steps = np.diff(np.pad(window, ((1, 1), (0, 0))).astype(np.int8), axis=0)
-    columns, starts = np.nonzero(steps.T > 0)
-    _, ends = np.nonzero(steps.T < 0)
-    first = (x0 + columns) * height + y0
-    edges = np.stack([first + starts, first + ends], axis=1).ravel()
+    """RLE of a mask that is False outside of a window, which is given by columns."""
+    padded = np.zeros((len(window), window.shape[1] + 1), bool)  # every column ends outside
+    padded[:, :-1] = window
+    flat = padded.ravel()
+    steps = np.flatnonzero(np.concatenate([flat[:1], flat[1:] != flat[:-1]]))
+    columns, rows = np.divmod(steps, padded.shape[1])
+    edges = (x0 + columns) * height + y0 + rows
     # A run that reaches the end of its column and goes on in the next one is one run.
     joined = np.flatnonzero(edges[1:-1:2] == edges[2::2])
     edges = np.delete(edges, np.concatenate([2 * joined + 1, 2 * joined + 2]))

@@ -50,10 +50,11 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
             f"config field align.method is '{config.align.method}'; it must be 'pose' or 'box'."
         )
     multiple = STRIDE * 2**options.backbone_depth
-    if config.dataset.image_size % multiple or options.roi_size % 2:
+    roi_multiple = 2 * 2**options.branch_depth
+    if config.dataset.image_size % multiple or options.roi_size % roi_multiple:
         raise UserError(
             f"config field dataset.image_size is {config.dataset.image_size} and model.roi_size"
-            f" {options.roi_size}; they must be multiples of {multiple} and 2."
+            f" {options.roi_size}; they must be multiples of {multiple} and {roi_multiple}."
         )
     return Pose2Seg(**config.model, axis_name=axis_name)
 

@@ -14,8 +14,12 @@ ROI = 64
 SIZE = (480, 640)
 
 
+_align_poses = jax.jit(affine_align.align_poses, static_argnums=3, static_argnames="reflect")
+
+
 def _align(pose, size=SIZE, **options):
-    alignment = affine_align.align_poses(pose[None], templates.load(), size, ROI, **options)
+    size = np.asarray(size, np.float32)
+    alignment = _align_poses(pose[None], templates.load(), size, ROI, **options)
     return jax.tree.map(lambda x: np.asarray(x)[0], alignment)
 
 

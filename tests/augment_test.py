@@ -1,5 +1,7 @@
 """Images, poses and masks onto the canvas, on the device."""
 
+import functools
+
 import jax
 import numpy as np
 import PIL.Image
@@ -8,9 +10,16 @@ import pytest
 from conftest import draw_masks, draw_person, standing_pose, tiny_config
 
 from input_pipeline.coco_human.coco_human_dataset_builder import mask_window
-from pose2seg_jax import augment, geometry, templates
+from pose2seg_jax import affine_align, augment, geometry, templates
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 _SIDE = 128
+
+
+def _to_canvas(config):
+    """Compiled: one operation after the other takes ten times as long."""
+    return jax.jit(functools.partial(augment.to_canvas, config))
 
 
 @pytest.fixture
@@ -60,9 +69,9 @@ def test_images_and_poses_go_through_one_transform(config):
     masks = np.ones((6, 140, 150), np.uint8)
     yy, xx = np.mgrid[:_SIDE, :_SIDE] + 0.5
     checked = {False: 0, True: 0}
+    to_canvas = _to_canvas(config)
     for index in range(14):
-        batch = _batch(images.round().astype(np.uint8), [pose] * 6, masks, [index] * 6)
-        canvas = augment.to_canvas(config, batch)
+        canvas = to_canvas(_batch(images.round().astype(np.uint8), [pose] * 6, masks, [index] * 6))
         mirrored = bool(geometry.is_mirrored(canvas.matrices[0]))
         channels = np.asarray(canvas.images).transpose(1, 2, 0, 3).reshape(_SIDE, _SIDE, 18)
         moved = np.asarray(canvas.poses[0])
@@ -79,7 +88,7 @@ def test_images_and_poses_go_through_one_transform(config):
 def test_masks_cover_the_person_in_the_image(config, size):
     pose, mask = _person(160, 140, size)
     images = np.repeat(255 * mask[None, ..., None], 3, axis=-1).repeat(8, axis=0)
-    canvas = augment.to_canvas(config, _batch(images, [pose] * 8, [mask] * 8, range(8)))
+    canvas = _to_canvas(config)(_batch(images, [pose] * 8, [mask] * 8, range(8)))
     drawn = draw_masks(canvas) > 0.5
     shown = np.asarray(canvas.images[..., 0]) > 127
     assert np.all((drawn & shown).sum((1, 2)) > 0.97 * (drawn | shown).sum((1, 2)))
@@ -90,6 +99,21 @@ def test_masks_cover_the_person_in_the_image(config, size):
         np.testing.assert_allclose([x[i], y[i], width[i], height[i]], box, atol=1.5)
 
 
+def test_targets_are_the_share_of_each_cell(config):
+    """Against bilinear samples of the same masks: equal but for a sample or two on the edge."""
+    pose, mask = _person(160, 140, 150)
+    images = np.zeros((8, 160, 140, 3), np.uint8)
+    canvas = _to_canvas(config)(_batch(images, [pose] * 8, [mask] * 8, range(8)))
+    matrices = affine_align.align_poses(canvas.poses, templates.load(), (_SIDE, _SIDE), 32).matrix
+    targets = augment.align_masks(canvas, matrices, 32)
+    drawn = affine_align.align_masks(draw_masks(canvas), matrices, 32)
+    inside = (drawn > 0) & (drawn < 1)
+    assert 0.01 < inside.mean() < 0.3
+    np.testing.assert_allclose(targets.mean(), drawn.mean(), rtol=0.01)
+    np.testing.assert_allclose(targets, drawn, atol=0.3)
+    assert np.abs(targets - drawn)[inside].mean() < 0.06
+
+
 def test_targets_end_at_the_border_of_the_canvas(config):
     """What the canvas cuts off is not asked for: an ROI twice as wide is half empty."""
     config.augment.update(flip=False, rotation=0.0, translation=0.0)
@@ -98,7 +122,7 @@ def test_targets_end_at_the_border_of_the_canvas(config):
     whole = np.ones((1, _SIDE, _SIDE), np.uint8)
     batch = _batch(np.zeros((1, _SIDE, _SIDE, 3), np.uint8), [pose], whole, [0])
     batch["to_mask"][:, 0, 2] -= 64  # the window begins in the middle of the canvas
-    canvas = augment.to_canvas(config, batch)
+    canvas = _to_canvas(config)(batch)
     doubled = np.asarray([[[0.25, 0, -16], [0, 0.25, 0]]], np.float32)  # from x = 64 to 192
     target = np.asarray(augment.align_masks(canvas, doubled, 32))[0]
     np.testing.assert_allclose(target[1:-1, 1:15], 1)
@@ -125,7 +149,7 @@ def test_persons_off_the_canvas_and_empty_slots_are_not_valid(config):
     batch["valid"][3] = False
     for name in ("pose", "mask", "to_mask"):
         batch[name][3] = 0
-    canvas = jax.tree.map(np.asarray, augment.to_canvas(config, batch))
+    canvas = jax.tree.map(np.asarray, _to_canvas(config)(batch))
     assert canvas.valid.tolist() == [True, False, False, False]
     assert all(np.isfinite(values).all() for values in canvas)
 
@@ -151,12 +175,12 @@ def test_equal_examples_get_equal_transforms_wherever_they_stand(config):
     images = (
         np.random.RandomState(0).randint(0, 255, (1, 120, 120, 3)).repeat(3, 0).astype(np.uint8)
     )
-    canvas = augment.to_canvas(config, _batch(images, [pose] * 3, [mask] * 3, [7, 8, 7]))
+    canvas = _to_canvas(config)(_batch(images, [pose] * 3, [mask] * 3, [7, 8, 7]))
     np.testing.assert_array_equal(canvas.images[0], canvas.images[2])
     np.testing.assert_array_equal(canvas.matrices[0], canvas.matrices[2])
     assert np.abs(np.asarray(canvas.matrices[0] - canvas.matrices[1])).max() > 0.01
     config.seed += 1
-    other = augment.to_canvas(config, _batch(images, [pose] * 3, [mask] * 3, [7, 8, 7]))
+    other = _to_canvas(config)(_batch(images, [pose] * 3, [mask] * 3, [7, 8, 7]))
     assert np.abs(np.asarray(canvas.matrices - other.matrices)).max() > 0.01
 
 
@@ -166,7 +190,7 @@ def test_the_thinnest_person_has_a_box(config):
     mask = np.zeros((120, 120), np.uint8)
     mask[60, 30:70] = 1
     images = np.zeros((8, 120, 120, 3), np.uint8)
-    canvas = augment.to_canvas(config, _batch(images, [pose] * 8, [mask] * 8, range(8)))
+    canvas = _to_canvas(config)(_batch(images, [pose] * 8, [mask] * 8, range(8)))
     _, _, width, height = np.asarray(augment.boxes(canvas)).T
     longest = 40 * np.asarray(geometry.scale_of(canvas.matrices))
     assert np.all(np.hypot(width, height) <= longest + 3)

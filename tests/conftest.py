@@ -194,7 +194,8 @@ def draw_masks(canvas) -> np.ndarray:
     from pose2seg_jax import affine_align
 
     index, side = np.arange(len(canvas.masks)), canvas.images.shape[1]
-    drawn = affine_align.align_to_roi(canvas.masks[..., None], index, canvas.matrices, side)
+    masks = np.unpackbits(canvas.masks, axis=-1)[..., None].astype(np.float32)
+    drawn = affine_align.align_to_roi(masks, index, canvas.matrices, side)
     return np.asarray(drawn[..., 0])
 
 

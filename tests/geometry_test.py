@@ -157,6 +157,15 @@ def test_compose_invert_apply():
     )
 
 
+def test_a_grid_is_its_pixel_centres():
+    matrices = np.random.RandomState(4).randn(3, 2, 3).astype(np.float32)
+    x, y = geometry.apply_to_grid(matrices, 4, 5)
+    for row, column in ((0, 0), (3, 1), (2, 4)):
+        moved = geometry.apply(matrices, np.asarray([[column + 0.5, row + 0.5]], np.float32))
+        np.testing.assert_allclose(x[:, row, column], moved[:, 0, 0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(y[:, row, column], moved[:, 0, 1], rtol=1e-5, atol=1e-5)
+
+
 def test_letterbox_keeps_the_aspect_and_centres():
     matrix = geometry.letterbox(jnp.asarray([480.0, 640.0]), 64)
     corners = geometry.apply(matrix, jnp.asarray([[0.0, 0.0], [640.0, 480.0]]))

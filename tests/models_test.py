@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 from conftest import standing_pose
 
-from pose2seg_jax import affine_align, losses, templates
-from pose2seg_jax.models import Pose2Seg
-from pose2seg_jax.models.layers import BatchNorm, max_pool, upsample_bilinear, upsample_nearest
+from configs import coco_human, coco_human_lean
+from pose2seg_jax import affine_align, losses, templates, train_state
+from pose2seg_jax.models import Features, Pose2Seg
+from pose2seg_jax.models.layers import (
+    BatchNorm,
+    depth_to_space,
+    max_pool,
+    space_to_depth,
+    upsample_bilinear,
+    upsample_nearest,
+)
 from pose2seg_jax.train_state import run_once
 
 SMALL = {
@@ -60,9 +68,31 @@ def test_the_paper_configuration_has_the_published_size():
     assert outputs[1].shape == (1, 128, 128, 256)
 
 
-@pytest.mark.parametrize(("limbs", "pixels"), [("coco", True), ("none", False)])
-def test_padded_slots_touch_nothing(limbs, pixels):
-    model = Pose2Seg(**SMALL, limbs=limbs, pixels=pixels)
+def test_the_lean_branch_costs_a_fifth():
+    def operations(config):
+        model = Pose2Seg(**config.model)
+        features = Features(jax.ShapeDtypeStruct((1, 128, 128, 256), jnp.float32), None)
+        _, *others = _inputs(1)
+        variables = train_state.variable_shapes(config, model)
+        segment = functools.partial(model.apply, method="segment")
+        return jax.jit(segment).lower(variables, features, *others).cost_analysis()["flops"]
+
+    authors = operations(coco_human.get_config())
+    assert 37e9 < authors < 38e9
+    assert operations(coco_human_lean.get_config()) < authors / 5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limbs": "coco", "pixels": True},
+        {"limbs": "none"},
+        {"limbs": "paper", "branch_depth": 1, "head_features": 0, "stem_kernel": 1},
+    ],
+    ids=["coco", "none", "lean"],
+)
+def test_padded_slots_touch_nothing(options):
+    model = Pose2Seg(**SMALL | options)
     images, poses, matrices, index, valid = _inputs()
     variables = run_once(model.init, jax.random.key(0), *_inputs())
 
@@ -131,6 +161,13 @@ def test_pooling_and_upsampling():
     ramp = jnp.broadcast_to(jnp.arange(4.0)[None, None, :, None] + 0.5, (1, 2, 4, 1))
     middle = np.asarray(upsample_bilinear(ramp))[0, 1, 1:-1, 0]
     np.testing.assert_allclose(middle, (np.arange(1, 7) + 0.5) / 2, rtol=1e-6)
+
+
+def test_blocks_become_channels_and_come_back():
+    x = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
+    deep = space_to_depth(jnp.asarray(x))
+    np.testing.assert_array_equal(deep[1, 1, 2], x[1, 2:4, 4:6].reshape(12))
+    np.testing.assert_array_equal(depth_to_space(deep), x)
 
 
 def test_bfloat16_computes_nearly_the_same():

@@ -1,5 +1,6 @@
 """The tf.data streams and the TFDS builder, on drawn people."""
 
+import functools
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
@@ -136,6 +138,7 @@ def test_the_predictor_letterboxes_as_the_stream_does(shape):
 def test_training_batches_have_fixed_shapes_and_matching_contents(prepared):
     builder, config = prepared
     batches = pipeline.train_batches(builder, config, position=0, num_devices=2)
+    to_canvas = jax.jit(functools.partial(augment.to_canvas, config))
     valid = 0
     for _ in range(6):
         batch = next(batches)
@@ -146,7 +149,7 @@ def test_training_batches_have_fixed_shapes_and_matching_contents(prepared):
         assert np.all(batch["image_index"] < 2)
         for d in range(2):
             part = {name: values[d] for name, values in batch.items()}
-            canvas = augment.to_canvas(config, part)
+            canvas = to_canvas(part)
             drawn = draw_masks(canvas)
             for n in np.flatnonzero(canvas.valid):
                 valid += 1
@@ -364,12 +367,13 @@ def test_crops_centre_a_person(prepared):
     )
     config.augment.scale, config.augment.crop_margin = (1.0, 1.0), (1.2, 1.2)
     features = builder.info.features
+    to_canvas = jax.jit(functools.partial(augment.to_canvas, config))
     for record in tf.data.TFRecordDataset(pipeline._files(builder, "train")):
         example = features.deserialize_example(
             record, decoders={"image": tfds.decode.SkipDecoding()}
         )
         framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
-        canvas = augment.to_canvas(config, _batch_of(framed))
+        canvas = to_canvas(_batch_of(framed))
         boxes = np.asarray(augment.boxes(canvas))
         centers, sides = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:].max(axis=1)
         chosen = np.argmin(np.abs(centers - 32).max(axis=1))

@@ -57,7 +57,7 @@ def test_windows_are_encoded_as_pycocotools_encodes_the_image():
         image = np.zeros((height, width), np.uint8)
         image[y0:y1, x0:x1] = window
         expected = mask_utils.encode(np.asfortranarray(image))
-        found = _encode_window(window, int(x0), int(y0), int(height), int(width))
+        found = _encode_window(window.T, int(x0), int(y0), int(height), int(width))
         assert found == expected
 
 

@@ -40,7 +40,7 @@ class Pose2Seg(nn.Module):
             few cells of a feature map, and a small network has no other way to its outline. (Not
             in the paper.)
         stacks, backbone_features, backbone_depth: see `StackedHourglass`.
-        branch_features, branch_units, head_features, stem_features, stem_kernel: see
+        branch_features, branch_units, branch_depth, head_features, stem_features, stem_kernel: see
             `SegmentationBranch`.
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation ("float32" or "bfloat16"); parameters are float32.
@@ -54,6 +54,7 @@ class Pose2Seg(nn.Module):
     backbone_depth: int = 4
     branch_features: int = 256
     branch_units: int = 10
+    branch_depth: int = 0
     head_features: int = 128
     stem_features: int = 256
     stem_kernel: int = 7
@@ -68,6 +69,7 @@ class Pose2Seg(nn.Module):
         self.branch = SegmentationBranch(
             self.branch_features,
             self.branch_units,
+            self.branch_depth,
             self.head_features,
             self.stem_features,
             self.stem_kernel,
