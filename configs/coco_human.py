@@ -63,7 +63,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone_depth = 4  # (Newell et al. 2016)
     config.model.branch_features = 256  # (authors' code)
     config.model.branch_units = 10  # (paper)
-    config.model.branch_depth = 0  # further halvings within the branch (ours)
+    config.model.branch_depth = 0  # 1 or more: our leaner branch, see coco_human_lean.py
     config.model.head_features = 128  # (authors' code)
     config.model.stem_features = 256  # (authors' code)
     config.model.stem_kernel = 7  # (authors' code)

@@ -131,6 +131,7 @@ def segmentation_metrics(
         evaluation = COCOeval(truth, found, "segm")
         evaluation.params.imgIds = sorted(image["id"] for image in ground_truth["images"])
         evaluation.params.catIds = [PERSON_CATEGORY]
+        evaluation.params.maxDets = evaluation.params.maxDets[-1:]  # AP is defined at 100
         evaluation.params.areaRng = list(_AREAS.values())
         evaluation.params.areaRngLbl = list(_AREAS)
         evaluation.evaluate()

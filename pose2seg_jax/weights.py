@@ -141,9 +141,10 @@ def _checked(
 
 
 def with_network(config: ml_collections.ConfigDict, loaded: Weights) -> ml_collections.ConfigDict:
-    """A copy of a config whose network is the one of the weights."""
+    """A copy of a config whose network is the one of the weights; it computes in the config's dtype."""
     copy = config.copy_and_resolve_references()
     copy.update(_network_fields(loaded.config))
+    copy.model.dtype = config.model.dtype
     return copy
 
 

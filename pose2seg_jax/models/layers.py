@@ -108,15 +108,14 @@ def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
 
 
-def space_to_depth(x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
-    """The four cells of each 2x2 block become four times the channels of one cell."""
+def mean_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """2x2 mean-pooling."""
     batch, height, width, channels = x.shape
-    blocks = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-    return blocks.reshape(batch, height // 2, width // 2, 4 * channels)
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
 
 
 def depth_to_space(x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
-    """Undoes `space_to_depth`: four times the channels become the four cells of a 2x2 block."""
+    """Doubles height and width: a quarter of the channels for each cell of a 2x2 block."""
     batch, height, width, channels = x.shape
     blocks = x.reshape(batch, height, width, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
     return blocks.reshape(batch, 2 * height, 2 * width, channels // 4)

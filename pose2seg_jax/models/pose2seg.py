@@ -10,7 +10,7 @@ from pose2seg_jax import affine_align, geometry, skeleton
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.models.hourglass import STRIDE, StackedHourglass
 from pose2seg_jax.models.layers import Dtype
-from pose2seg_jax.models.segmentation_branch import SegmentationBranch
+from pose2seg_jax.models.segmentation_branch import LeanSegmentationBranch, SegmentationBranch
 
 # RGB mean and standard deviation of ImageNet (authors' code).
 MEAN = (123.675, 116.28, 103.53)
@@ -40,8 +40,10 @@ class Pose2Seg(nn.Module):
             few cells of a feature map, and a small network has no other way to its outline. (Not
             in the paper.)
         stacks, backbone_features, backbone_depth: see `StackedHourglass`.
-        branch_features, branch_units, branch_depth, head_features, stem_features, stem_kernel: see
+        branch_features, branch_units, head_features, stem_features, stem_kernel: see
             `SegmentationBranch`.
+        branch_depth: 0 for the authors' branch; otherwise that of `LeanSegmentationBranch`, which
+            has no stem.
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation ("float32" or "bfloat16"); parameters are float32.
     """
@@ -66,16 +68,16 @@ class Pose2Seg(nn.Module):
         self.backbone = StackedHourglass(
             self.stacks, self.backbone_features, self.backbone_depth, self.axis_name, dtype
         )
-        self.branch = SegmentationBranch(
-            self.branch_features,
-            self.branch_units,
-            self.branch_depth,
-            self.head_features,
-            self.stem_features,
-            self.stem_kernel,
-            self.axis_name,
-            dtype,
-        )
+        features, units, head = self.branch_features, self.branch_units, self.head_features
+        branch: nn.Module
+        if self.branch_depth:
+            branch = LeanSegmentationBranch(
+                features, units, self.branch_depth, head, self.axis_name, dtype
+            )
+        else:
+            stem = self.stem_features, self.stem_kernel
+            branch = SegmentationBranch(features, units, head, *stem, self.axis_name, dtype)
+        self.branch = branch
 
     def encode(self, images: UInt8[Array, "B S S 3"], train: bool = False) -> Features:
         """Features of whole images."""

@@ -12,7 +12,7 @@ from pose2seg_jax.models.layers import (
     Pointwise,
     depth_to_space,
     max_pool,
-    space_to_depth,
+    mean_pool,
     upsample_bilinear,
     upsample_nearest,
 )
@@ -45,11 +45,49 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
-class Units(nn.Module):
-    """`units` bottlenecks; with `depth`, at so many times half the size and twice the width.
+class SegmentationBranch(nn.Module):
+    """Aligned features and Skeleton Features to one mask logit a cell.
 
-    Around the halvings stands one more bottleneck before and one after, with a skip connection, as
-    in an hourglass: a unit costs the same at every size, and sees twice as far.
+    A strided convolution, `units` bottlenecks at half the size, bilinear upsampling, one
+    more bottleneck, a 1x1 convolution. The paper says "10 repeated units"; the rest is the authors'
+    code, with one logit in place of their two classes.
+
+    Attributes:
+        features: inner width of a bottleneck (256); its outer width is four times that.
+        units: number of bottlenecks at half the size (10).
+        head_features: inner width of the bottleneck at full size (128).
+        stem_features: channels after the first convolution (256).
+        stem_kernel: its kernel (7).
+        axis_name: the pmap axis that BatchNorm synchronises over.
+        dtype: of the computation; parameters are float32.
+    """
+
+    features: int = 256
+    units: int = 10
+    head_features: int = 128
+    stem_features: int = 256
+    stem_kernel: int = 7
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "N R R C"], train: bool, valid: Bool[Array, " N"]
+    ) -> Float[Array, "N R R"]:
+        x = Conv(self.stem_features, self.stem_kernel, 2, dtype=self.dtype)(x)
+        x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train, valid))
+        for _ in range(self.units):
+            x = Bottleneck(self.features, self.axis_name, self.dtype)(x, train, valid)
+        x = upsample_bilinear(x)
+        x = Bottleneck(self.head_features, self.axis_name, self.dtype)(x, train, valid)
+        return Pointwise(1, use_bias=True, dtype=self.dtype)(x)[..., 0].astype(jnp.float32)
+
+
+class Units(nn.Module):
+    """`units` bottlenecks, at `depth` times half the size and twice the width.
+
+    Around each halving stands one more bottleneck before and one after, with a skip connection, as
+    in an hourglass. A unit costs the same at every size, and sees twice as far at the next.
     """
 
     features: int
@@ -71,39 +109,31 @@ class Units(nn.Module):
             return x
         x = unit(x)
         inner = Units(2 * self.features, self.units, self.depth - 1, self.axis_name, self.dtype)
-        low = inner(max_pool(x), train, valid)
-        low = Pointwise(x.shape[-1], dtype=self.dtype)(low)
+        low = Pointwise(x.shape[-1], dtype=self.dtype)(inner(max_pool(x), train, valid))
         low = BatchNorm(self.axis_name, dtype=self.dtype)(low, train, valid)
         return unit(nn.relu(x + upsample_nearest(low)))
 
 
-class SegmentationBranch(nn.Module):
-    """Aligned features and Skeleton Features to one mask logit a cell.
+class LeanSegmentationBranch(nn.Module):
+    """As `SegmentationBranch`, at less than a fifth of its operations (ours, docs/performance.md).
 
-    A strided convolution, `units` bottlenecks at half the size, bilinear upsampling, one
-    more bottleneck, a 1x1 convolution. The paper says "10 repeated units"; the rest is the authors'
-    code, with one logit in place of their two classes. The leaner forms of `depth`, `head_features`
-    and `stem_kernel` are ours, see docs/performance.md.
+    What the ROI shows is told at half its size and below (`Units`); at full size, where each
+    channel costs four times as much, a few channels put the edge in its place: of what was told,
+    of the features and of the skeleton.
 
     Attributes:
-        features: inner width of a bottleneck (256); its outer width is four times that.
-        units: number of bottlenecks at the smallest size (10).
-        depth: further halvings of the size, see `Units` (0).
-        head_features: inner width of the bottleneck at full size (128). 0 for none: each cell at
-            half the size then gives the logits of its four cells itself.
-        stem_features: channels after the first convolution (256).
-        stem_kernel: its kernel (7). 1 for a 1x1 convolution to a quarter of the channels,
-            whose 2x2 blocks become one cell: nothing is lost but what the convolution leaves out.
+        features: inner width of a bottleneck at half the size; its outer width is four times that.
+        units: number of bottlenecks at the smallest size.
+        depth: halvings below half the size.
+        head_features: channels at full size.
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation; parameters are float32.
     """
 
-    features: int = 256
-    units: int = 10
-    depth: int = 0
-    head_features: int = 128
-    stem_features: int = 256
-    stem_kernel: int = 7
+    features: int
+    units: int
+    depth: int
+    head_features: int
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
@@ -111,18 +141,17 @@ class SegmentationBranch(nn.Module):
     def __call__(
         self, x: Float[Array, "N R R C"], train: bool, valid: Bool[Array, " N"]
     ) -> Float[Array, "N R R"]:
-        if self.stem_kernel == 1:
-            x = space_to_depth(Pointwise(self.stem_features // 4, dtype=self.dtype)(x))
-        else:
-            x = Conv(self.stem_features, self.stem_kernel, 2, dtype=self.dtype)(x)
-        x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train, valid))
-        x = Units(self.features, self.units, self.depth, self.axis_name, self.dtype)(
-            x, train, valid
+        def activate(y):
+            return nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(y, train, valid))
+
+        def pointwise(features, y):
+            return Pointwise(features, dtype=self.dtype)(y)
+
+        y = activate(pointwise(_EXPANSION * self.features, mean_pool(x)))
+        y = Units(self.features, self.units, self.depth, self.axis_name, self.dtype)(
+            y, train, valid
         )
-        if self.head_features:
-            x = upsample_bilinear(x)
-            x = Bottleneck(self.head_features, self.axis_name, self.dtype)(x, train, valid)
-            x = Pointwise(1, use_bias=True, dtype=self.dtype)(x)
-        else:
-            x = depth_to_space(Pointwise(4, use_bias=True, dtype=self.dtype)(x))
-        return x[..., 0].astype(jnp.float32)
+        y = depth_to_space(pointwise(4 * self.head_features, y))
+        y = activate(y + pointwise(self.head_features, x))
+        y = activate(Conv(self.head_features, 3, dtype=self.dtype)(y))
+        return Pointwise(1, use_bias=True, dtype=self.dtype)(y)[..., 0].astype(jnp.float32)
