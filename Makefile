@@ -24,7 +24,7 @@ test: $(VENV)/installed
 # Whole programs: the commands of README.md as they stand and the notebook, shortened; two processes.
 SLOW = tests/readme_test.py tests/distributed_test.py
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest $(SLOW)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(SLOW)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -2,7 +2,8 @@
 
     python main.py --config=configs/coco_human_lean.py --workdir=RUN --config.dataset.coco_dir=COCO
 
-`LeanSegmentationBranch` in place of the authors'. Not yet trained at this size.
+`LeanSegmentationBranch` in place of the authors'. Not yet trained at this size; for the two branches
+compared at a small one see coco_human_small.py.
 """
 
 import ml_collections

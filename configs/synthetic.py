@@ -29,6 +29,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.roi_size = 48
     config.model.backbone_features = 32
     config.model.backbone_depth = 3
+    # The authors' branch: the figures of `make demo` and `make compare` are with it.
+    config.model.branch_depth = 0
     config.model.branch_features = 24
     config.model.branch_units = 5
     config.model.stem_features = 48

@@ -166,6 +166,7 @@ TINY = {
     "model.backbone_depth": 1,
     "model.branch_features": 4,
     "model.branch_units": 1,
+    "model.branch_depth": 0,
     "model.head_features": 4,
     "model.stem_features": 8,
     "log_every": 1,
