@@ -132,7 +132,14 @@ def main() -> None:
                 once,
             ),
             rows.Row(part, "end to end", whole, "s", "network alone", network),
-            rows.Row(part, "share outside the network", 1 - network / whole, "", "asked", _ASKED),
+            rows.Row(
+                part,
+                "share outside the network, run alone",
+                1 - network / whole,
+                "",
+                "asked",
+                _ASKED,
+            ),
         ],
         options,
     )

@@ -2,8 +2,9 @@
 
     python -m benchmarks.formulations
 
-In turns, on made-up data of the sizes of configs/coco_human_small.py; "trained" is with gradients. The
-answers are equal, or as close as tests/ says.
+In turns, on made-up data of the sizes of configs/coco_human_small.py (the branches: at the paper's size);
+"trained" is with gradients. The answers are equal, or as close as tests/ says, but for the lean branch, which is
+another network.
 """
 
 import functools

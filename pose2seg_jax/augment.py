@@ -30,7 +30,8 @@ class Canvas(NamedTuple):
         poses: (N, 17, 3) on the canvas; parts outside of it are missing.
         masks: (N, M, M / 8), each person's mask in a window of its own, eight pixels of a row a byte.
         matrices: (N, 2, 3), from the pixels of those windows to the canvas.
-        valid: (N,), False for slots without a person, and where nothing of it is on the canvas.
+        valid: (N,), False for slots without a person, and where nothing of it is on the canvas, to
+            within half a block of 8 x 8 pixels of the mask's window.
     """
 
     images: UInt8[Array, "B S S 3"]
@@ -140,8 +141,8 @@ def align_masks(
 ) -> Float[jax.Array, "N R R"]:
     """The masks in the persons' ROIs: the share of each cell that is covered.
 
-    Like `affine_align.align_masks`, but of bits, each sample the pixel that it falls into: the mean
-    of 16 makes up for it, at a fifth of the time. What lies outside of the canvas is not covered.
+    Like `affine_align.align_masks`, but of bits, each sample the pixel that it falls into.
+    The mean of 16 makes up for it, except where a person is smaller than the ROI. What lies outside of the canvas is not covered.
 
     Args:
         canvas: the persons.

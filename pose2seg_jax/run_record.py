@@ -44,7 +44,8 @@ def read(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Arra
         raise CheckpointError(
             f"{path}: cannot be read ({error}); it belongs to the checkpoints next to it."
         ) from None
-    before.setdefault("align.method", "pose")  # of runs from before there was another
+    # Of runs from before there was another.
+    before = {"align.method": "pose", "model.branch_depth": 0} | before
     now = _flat(_fields(config))
     for name in sorted(now.keys() | before.keys()):
         if not name.startswith(_FIXED) or name in _FREE or now.get(name) == before.get(name):

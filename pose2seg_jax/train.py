@@ -149,8 +149,8 @@ def make_train_step(
                 scale=options.jitter_scale,
                 translation=options.jitter_translation,
             )
-        valid = canvas.valid
         targets = augment.align_masks(canvas, matrices, roi_size)
+        valid = canvas.valid & jnp.any(targets > 0, axis=(1, 2))
         count = jnp.maximum(parallel.sum_over_devices(jnp.sum(valid)), 1)
 
         def loss_fn(params):

@@ -50,6 +50,8 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
             f"config field align.method is '{config.align.method}'; it must be 'pose' or 'box'."
         )
     multiple = STRIDE * 2**options.backbone_depth
+    if options.branch_depth < 0:
+        raise UserError(f"config field model.branch_depth is {options.branch_depth}; 0 or more.")
     roi_multiple = 2 * 2**options.branch_depth
     if config.dataset.image_size % multiple or options.roi_size % roi_multiple:
         raise UserError(

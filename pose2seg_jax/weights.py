@@ -131,6 +131,8 @@ def _checked(
                 f"{path}: was trained with {name} {content['conventions'].get(name)}, but this"
                 f" program has {ours}; masks would be wrong."
             )
+    # Of files from before there was another.
+    content["config"]["model"].setdefault("branch_depth", 0)
     config = ml_collections.ConfigDict(content["config"])
     pose_templates = tensors.pop("templates", None)
     _check_names(path, config, tensors)

@@ -104,3 +104,24 @@ def test_no_results_and_no_masks():
     person = coco.Person(5, 1, np.ones((17, 3), np.float32), np.ones(4), 1.0, None, False)
     with pytest.raises(coco.CocoError, match="annotation 5 of image 1: has no 'segmentation'"):
         evaluate.ground_truth([coco.Image(1, "a.jpg", 10, 10, None, (person,))])
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, []),
+        (1, ["start 0", "finish 0"]),
+        (3, ["start 0", "start 1", "finish 0", "start 2", "finish 1", "finish 2"]),
+    ],
+)
+def test_the_next_batch_starts_before_one_is_finished(count, expected):
+    events = []
+
+    def batches():
+        for number in range(count):
+            events.append(f"start {number}")
+            yield number
+
+    for number in evaluate._one_ahead(batches()):
+        events.append(f"finish {number}")
+    assert events == expected

@@ -41,7 +41,7 @@ class Pose2Seg(nn.Module):
             in the paper.)
         stacks, backbone_features, backbone_depth: see `StackedHourglass`.
         branch_features, branch_units, head_features, stem_features, stem_kernel: see
-            `SegmentationBranch`.
+            `SegmentationBranch`, and `LeanSegmentationBranch` where branch_depth asks for it.
         branch_depth: 0 for the authors' branch; otherwise that of `LeanSegmentationBranch`, which
             has no stem.
         axis_name: the pmap axis that BatchNorm synchronises over.

@@ -1,4 +1,4 @@
-"""The segmentation branch (paper 3.4; layer sizes from the authors' code): ROIs to mask logits."""
+"""The segmentation branch (paper 3.4), the authors' and a leaner one of ours: ROIs to mask logits."""
 
 import flax.linen as nn
 import jax.numpy as jnp
