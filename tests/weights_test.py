@@ -130,3 +130,14 @@ def test_incomplete_metadata_is_one_clear_error(saved, tmp_path, changes):
     _changed(saved[0], target, **changes)
     with pytest.raises(weights.WeightsError, match=r"x.safetensors: its metadata is incomplete"):
         weights.load(target)
+
+
+def test_a_file_from_before_the_lean_branch_has_the_authors_branch(saved, tmp_path):
+    """Its config does not name `branch_depth`."""
+    path, config, _ = saved
+    fields = {"dataset": {"image_size": 64}, "align": {"reflect": True, "method": "pose"}}
+    model = json.loads(config.model.to_json())
+    del model["branch_depth"]
+    target = tmp_path / "x.safetensors"
+    _changed(path, target, config=fields | {"model": model})
+    assert weights.load(target).config.model.branch_depth == 0
