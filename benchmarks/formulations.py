@@ -42,8 +42,7 @@ def _row(
 def _in_turns(
     what: str, other: str, ours: Callable[[], Any], theirs: Callable[[], Any]
 ) -> rows.Row:
-    turns = [(rows.seconds(ours, 1), rows.seconds(theirs, 1)) for _ in range(_REPEATS)]
-    first, second = np.median(turns, axis=0).tolist()
+    first, second = rows.in_turns(ours, theirs, _REPEATS)
     return rows.Row("formulation", what, 1e3 * first, "ms", other, 1e3 * second)
 
 

@@ -6,6 +6,7 @@ From image to RLE; the network alone is its jitted module on the letterboxed ima
 that the predictor found. Poses are random: time does not depend on them.
 """
 
+import functools
 import pathlib
 import resource
 import time
@@ -95,16 +96,11 @@ def main() -> None:
             first[count] = time.perf_counter() - start
     memory = _memory()
     for count in _PERSONS:
-        alone = _network_alone(predictor, image, poses[count])
-        alone()
-        times: list[tuple[float, float]] = []
-        for _ in range(_REPEATS):  # in turns
-            start = time.perf_counter()
-            predictor(image, poses[count])
-            middle = time.perf_counter()
-            alone()
-            times.append((middle - start, time.perf_counter() - middle))
-        whole, network = np.median(times, axis=0).tolist()
+        whole, network = rows.in_turns(
+            functools.partial(predictor, image, poses[count]),
+            _network_alone(predictor, image, poses[count]),
+            _REPEATS,
+        )
         what = f"{count} persons"
         made += [
             rows.Row(part, f"{what}, image to RLE", whole, "s", "network alone", network),

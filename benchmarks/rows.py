@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from pose2seg_jax import evaluate, templates, train_state, weights
 from pose2seg_jax.errors import UserError
@@ -150,6 +151,22 @@ def seconds(function: Callable[[], Any], repeats: int) -> float:
         function()
         times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]
+
+
+def in_turns(
+    first: Callable[[], Any], second: Callable[[], Any], repeats: int
+) -> tuple[float, float]:
+    """Median times of two calls made in turns: the machine may be busier at one time than at another."""
+    first(), second()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        first()
+        middle = time.perf_counter()
+        second()
+        times.append((middle - start, time.perf_counter() - middle))
+    ours, theirs = np.median(times, axis=0).tolist()
+    return ours, theirs
 
 
 @contextlib.contextmanager

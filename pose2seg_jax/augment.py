@@ -141,8 +141,9 @@ def align_masks(
 ) -> Float[jax.Array, "N R R"]:
     """The masks in the persons' ROIs: the share of each cell that is covered.
 
-    Like `affine_align.align_masks`, but of bits, each sample the pixel that it falls into.
-    The mean of 16 makes up for it, except where a person is smaller than the ROI. What lies outside of the canvas is not covered.
+    Like `affine_align.align_masks`, but of bits, each sample the pixel that it falls into. The mean
+    of 16 makes up for it, except where a person is smaller than the ROI. What lies outside of the
+    canvas is not covered.
 
     Args:
         canvas: the persons.

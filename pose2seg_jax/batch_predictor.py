@@ -1,5 +1,6 @@
 """Prediction for many images at once, on all local devices; what evaluation runs."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -56,13 +57,16 @@ class BatchPredictor:
         self._encode = parallel.map_devices(encode, 1, 1)
         self._segment = parallel.map_devices(segment, 1, 6)
 
-    def predict(
+    def start(
         self,
         images: UInt8[np.ndarray, "D B S S 3"],
         persons: Sequence[Sequence[Persons]],
         sizes: Int[np.ndarray, "D B 2"],
-    ) -> list[list[Result]]:
+    ) -> Callable[[], list[list[Result]]]:
         """Masks for any number of persons; every image is encoded once.
+
+        The devices begin now. A batch that is started before the masks of the one before are taken
+        to their images keeps the devices busy meanwhile.
 
         Args:
             images: letterboxed images, for D devices.
@@ -70,20 +74,8 @@ class BatchPredictor:
             sizes: (height, width) of the original images.
 
         Returns:
-            Per device and image, its persons in the order of the poses.
-        """
-        return self.start(images, persons, sizes)()
-
-    def start(
-        self,
-        images: UInt8[np.ndarray, "D B S S 3"],
-        persons: Sequence[Sequence[Persons]],
-        sizes: Int[np.ndarray, "D B 2"],
-    ) -> Callable[[], list[list[Result]]]:
-        """`predict` in two parts: the devices begin now, the call of what is returned waits for them.
-
-        A batch that is started before the masks of the one before are taken to their images keeps
-        the devices busy meanwhile.
+            A function that waits for the devices and returns, per device and image, its persons in
+            the order of the poses.
         """
         queues = [[(b, i) for b in range(len(row)) for i in range(len(row[b].poses))] for row in persons]  # fmt: skip
         rounds = -(-max(map(len, queues), default=0) // self._slots)
@@ -92,25 +84,7 @@ class BatchPredictor:
         for start in range(0, rounds * self._slots, self._slots):
             chunks = [queue[start : start + self._slots] for queue in queues]
             started.append((chunks, self._segment_chunk(features, chunks, persons, sizes)))
-
-        def finish() -> list[list[Result]]:
-            found: list[list[list[RoiPrediction]]] = [[[] for _ in row] for row in persons]
-            for chunks, on_devices in started:
-                predicted = parallel.to_host(on_devices)
-                for d, chunk in enumerate(chunks):
-                    of_image = np.asarray([b for b, _ in chunk], int)
-                    for b in np.unique(of_image):
-                        slots = np.flatnonzero(of_image == b)
-                        part = jax.tree.map(
-                            lambda values, d=d, slots=slots: values[d, slots], predicted
-                        )
-                        found[d][b].append(part)
-            return [
-                [_result(parts, size) for parts, size in zip(row, sizes[d].tolist(), strict=True)]
-                for d, row in enumerate(found)
-            ]
-
-        return finish
+        return functools.partial(_finish, started, sizes)
 
     def _segment_chunk(self, features, chunks, persons, sizes):
         shape = (self._devices, self._slots)
@@ -128,6 +102,23 @@ class BatchPredictor:
         return self._segment(
             self._variables, features, poses, person_sizes, image_index, valid, boxes
         )
+
+
+def _finish(started, sizes: Int[np.ndarray, "D B 2"]) -> list[list[Result]]:
+    """The results of chunks on the devices, each beside the (image, person) of its slots."""
+    found: list[list[list[RoiPrediction]]] = [[[] for _ in row] for row in sizes]
+    for chunks, on_devices in started:
+        predicted = parallel.to_host(on_devices)
+        for d, chunk in enumerate(chunks):
+            of_image = np.asarray([b for b, _ in chunk], int)
+            for b in np.unique(of_image):
+                slots = np.flatnonzero(of_image == b)
+                part = jax.tree.map(lambda values, d=d, slots=slots: values[d, slots], predicted)
+                found[d][b].append(part)
+    return [
+        [_result(parts, size) for parts, size in zip(row, sizes[d].tolist(), strict=True)]
+        for d, row in enumerate(found)
+    ]
 
 
 def _result(parts: list[RoiPrediction], size: list[int]) -> Result:

@@ -256,13 +256,13 @@ def test_images_without_and_with_many_persons_lose_nothing(tmp_path):
     nobody = Persons(np.zeros((0, 17, 3), np.float32), np.zeros((0, 4), np.float32))
     rest = [[nobody]] * (devices - 1)
     sizes = np.full((devices, 1, 2), 100)
-    results = predictor.predict(images, [[Persons(poses, np.zeros((7, 4)))], *rest], sizes)
+    results = predictor.start(images, [[Persons(poses, np.zeros((7, 4)))], *rest], sizes)()
     assert [len(row[0]) for row in results] == [7] + [0] * (devices - 1)
     assert results[0][0].masks.shape == (7, 100, 100)
     # One at a time gives the same.
-    alone = predictor.predict(images, [[Persons(poses[3:4], np.zeros((1, 4)))], *rest], sizes)
+    alone = predictor.start(images, [[Persons(poses[3:4], np.zeros((1, 4)))], *rest], sizes)()
     np.testing.assert_allclose(alone[0][0].scores, results[0][0].scores[3:4], atol=1e-5)
-    assert [len(row[0]) for row in predictor.predict(images, [[nobody], *rest], sizes)] == [
+    assert [len(row[0]) for row in predictor.start(images, [[nobody], *rest], sizes)()] == [
         0
     ] * devices
 

@@ -75,8 +75,9 @@ class Pose2Seg(nn.Module):
                 features, units, self.branch_depth, head, self.axis_name, dtype
             )
         else:
-            stem = self.stem_features, self.stem_kernel
-            branch = SegmentationBranch(features, units, head, *stem, self.axis_name, dtype)
+            branch = SegmentationBranch(
+                features, units, head, self.stem_features, self.stem_kernel, self.axis_name, dtype
+            )
         self.branch = branch
 
     def encode(self, images: UInt8[Array, "B S S 3"], train: bool = False) -> Features:
