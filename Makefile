@@ -31,6 +31,8 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A third faster on a CPU (docs/performance.md).
+demo compare: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # One GPU is enough for a small network, and any batch can be shared by one.
 demo compare: export CUDA_VISIBLE_DEVICES ?= 0
 

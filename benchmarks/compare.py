@@ -62,7 +62,7 @@ def compare(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         config.dataset.data_dir = str(workdir / "data")
         train(config, str(workdir / method))
         trained = commands.restore(config, str(workdir / method))
-        found[method] = evaluate.evaluate_model(config, trained.variables, trained.templates)
+        found[method] = evaluate.Evaluator(config, trained.templates).run(trained.variables)
     dataset = evaluate.validation(config)
     kept = suppress(dataset, found["box"].results)
     suppressed = evaluate.evaluate_results(dataset.images, kept, "", posed=True)

@@ -30,7 +30,8 @@ def _decode_only(builder):
 
     files = [str(path) for path in builder.info.splits["train"].filepaths]
     records = tf.data.TFRecordDataset(files).repeat()
-    return records.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(16).as_numpy_iterator()
+    decoded = records.map(load, num_parallel_calls=pipeline.PARALLEL_CALLS).prefetch(16)
+    return decoded.with_options(pipeline.OPTIONS).as_numpy_iterator()
 
 
 def _rate(stream, images: int) -> float:

@@ -26,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.coco_dir = ml_collections.config_dict.placeholder(str)
     # Where TFDS keeps prepared data; empty for its default, ~/tensorflow_datasets.
     config.dataset.data_dir = ml_collections.config_dict.placeholder(str)
-    # Side of the letterboxed image in pixels (paper: 512), a multiple of 4 * 2**backbone_depth.
+    # Side of the letterboxed image in pixels (paper: 512), a multiple of 4 * 2**backbone_depth * backbone_shrink.
     config.dataset.image_size = 512
 
     # Augmentation of the image, about its centre. The paper names none; the authors flip.
@@ -58,6 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
         "paper"  # 39 channels (paper); "coco" for 55; "none" without Skeleton Features
     )
     config.model.pixels = False  # align the image itself too (ours, for small networks)
+    config.model.backbone_shrink = 1  # how many times smaller the backbone sees the image (ours)
     config.model.stacks = 2  # Hourglass-2 (paper)
     config.model.backbone_features = 256  # (paper)
     config.model.backbone_depth = 4  # (Newell et al. 2016)

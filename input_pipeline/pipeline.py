@@ -7,6 +7,7 @@ processes or devices.
 """
 
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,15 @@ tf.config.set_visible_devices([], "TPU")
 
 # A frame may have a twentieth less resolution than the canvas: 500 px are decoded at 1/2 for 256.
 _SLACK = 1 / 0.95
+
+# Threads that decode: one a core of this process.
+PARALLEL_CALLS = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
+OPTIONS = tf.data.Options()
+# The thread that tunes a stream sleeps seconds between two looks at it, and whoever drops the
+# stream waits until it wakes up: an evaluation took up to twice its time.
+OPTIONS.autotune.enabled = False
 
 Batch = dict[str, np.ndarray]
 
@@ -74,11 +84,11 @@ def train_batches(
         seed = tf.stack([tf.cast(config.seed, tf.int64), index])
         return frame(example, seed, config) | {"index": tf.cast(index, tf.uint32)}
 
-    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(load, num_parallel_calls=PARALLEL_CALLS)
     dataset = dataset.ragged_batch(images, drop_remainder=True)
     dataset = dataset.map(lambda batch: _pack(batch, persons, config.seed))
     dataset = dataset.batch(num_devices, drop_remainder=True)
-    return dataset.prefetch(2).as_numpy_iterator()
+    return dataset.prefetch(2).with_options(OPTIONS).as_numpy_iterator()
 
 
 def eval_batches(
@@ -107,7 +117,7 @@ def eval_batches(
         }
 
     records = tf.data.TFRecordDataset(_files(builder, "validation"))
-    dataset = records.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = records.map(load, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
     size = images * num_devices
     padding = -builder.info.splits["validation"].num_examples % size
     blank = {
@@ -116,7 +126,7 @@ def eval_batches(
     }
     dataset = dataset.concatenate(tf.data.Dataset.from_tensor_slices(blank))
     dataset = dataset.batch(images, drop_remainder=True).batch(num_devices, drop_remainder=True)
-    return dataset.prefetch(2).as_numpy_iterator()
+    return dataset.prefetch(2).with_options(OPTIONS).as_numpy_iterator()
 
 
 def frame(

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
@@ -32,17 +31,18 @@ NOBODY = Persons(np.zeros((0, 17, 3), np.float32), np.zeros((0, 4), np.float32))
 
 
 class BatchPredictor:
-    """A network on all local devices, for batches of letterboxed images."""
+    """A network on all local devices, for batches of letterboxed images.
 
-    def __init__(self, network: Network, variables: Any, persons_per_batch: int):
+    Compiled once, however often its variables change.
+    """
+
+    def __init__(self, network: Network, persons_per_batch: int):
         """Compiles lazily: nothing runs here.
 
         Args:
             network: the network.
-            variables: parameters and batch statistics.
             persons_per_batch: over all devices; more persons than that take further rounds.
         """
-        self._variables = jax.tree.map(jnp.asarray, variables)
         self._devices = parallel.num_local_devices()
         self._slots = -(-persons_per_batch // self._devices)
 
@@ -59,6 +59,7 @@ class BatchPredictor:
 
     def start(
         self,
+        variables: Any,
         images: UInt8[np.ndarray, "D B S S 3"],
         persons: Sequence[Sequence[Persons]],
         sizes: Int[np.ndarray, "D B 2"],
@@ -69,6 +70,8 @@ class BatchPredictor:
         to their images keeps the devices busy meanwhile.
 
         Args:
+            variables: parameters and batch statistics; `parallel.replicate` them first, or every
+                call takes them to the devices.
             images: letterboxed images, for D devices.
             persons: per device and image.
             sizes: (height, width) of the original images.
@@ -79,14 +82,15 @@ class BatchPredictor:
         """
         queues = [[(b, i) for b in range(len(row)) for i in range(len(row[b].poses))] for row in persons]  # fmt: skip
         rounds = -(-max(map(len, queues), default=0) // self._slots)
-        features = self._encode(self._variables, images) if rounds else None
+        features = self._encode(variables, images) if rounds else None
         started = []
         for start in range(0, rounds * self._slots, self._slots):
             chunks = [queue[start : start + self._slots] for queue in queues]
-            started.append((chunks, self._segment_chunk(features, chunks, persons, sizes)))
+            on_devices = self._segment_chunk(variables, features, chunks, persons, sizes)
+            started.append((chunks, on_devices))
         return functools.partial(_finish, started, sizes)
 
-    def _segment_chunk(self, features, chunks, persons, sizes):
+    def _segment_chunk(self, variables, features, chunks, persons, sizes):
         shape = (self._devices, self._slots)
         poses, boxes = np.zeros((*shape, 17, 3), np.float32), np.zeros((*shape, 4), np.float32)
         image_index = np.zeros(shape, np.int32)
@@ -99,9 +103,7 @@ class BatchPredictor:
         # An empty slot has no size and no box.
         person_sizes = np.where(valid[..., None], person_sizes, 1).astype(np.float32)
         boxes = np.where(valid[..., None], boxes, 1)
-        return self._segment(
-            self._variables, features, poses, person_sizes, image_index, valid, boxes
-        )
+        return self._segment(variables, features, poses, person_sizes, image_index, valid, boxes)
 
 
 def _finish(started, sizes: Int[np.ndarray, "D B 2"]) -> list[list[Result]]:

@@ -67,7 +67,7 @@ def evaluate(
         output: file for the results, if any.
     """
     config = weights.with_network(config, trained)
-    evaluated = evaluation.evaluate_model(config, trained.variables, trained.templates, poses)
+    evaluated = evaluation.Evaluator(config, trained.templates, poses).run(trained.variables)
     if output:
         evaluation.save_results(output, evaluated.results)
         print(f"{len(evaluated.results)} masks written to {output}")
@@ -129,7 +129,7 @@ def report(
 
     trained = restore(config, workdir, checkpoint)
     predictor = Pose2SegPredictor.from_weights(trained)
-    evaluated = evaluation.evaluate_model(config, trained.variables, trained.templates)
+    evaluated = evaluation.Evaluator(config, trained.templates).run(trained.variables)
     dataset = evaluation.validation(config)
     page.write(
         output,

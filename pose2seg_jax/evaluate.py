@@ -251,49 +251,103 @@ def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]
     return float(np.mean(ious)) if ious else float("nan")
 
 
-def predict_split(
-    config: ml_collections.ConfigDict,
-    variables: Any,
-    pose_templates: Array,
-    persons: Mapping[int, Persons],
-) -> tuple[list[int], list[dict[str, Any]]]:
-    """Predicts the masks of all given persons on the validation split.
+class Evaluator:
+    """Predicts and scores the validation split, for one state of a network after another.
 
-    Args:
-        config: the experiment.
-        variables: parameters and batch statistics.
-        pose_templates: the templates.
-        persons: image id -> persons; nobody in the images that are missing.
-
-    Returns:
-        The ids of the images that were read, and COCO results: image_id, category_id,
-        segmentation, score, and besides person_id and template.
+    What is the same for all of them is done once: the annotations are read and checked when it is
+    made, the network is compiled in the first run.
     """
-    from input_pipeline import pipeline  # TensorFlow: only where a stream is read
-    from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
-    from pose2seg_jax import parallel
 
-    coco_dir = synthetic.coco_dir(config.dataset)
-    builder = coco_human.prepare(coco_dir, config.dataset.data_dir, "validation")
-    network = Network.from_config(config, pose_templates)
-    predictor = BatchPredictor(network, variables, config.eval.persons_per_batch)
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        pose_templates: Array,
+        poses_file: str | None = None,
+    ):
+        """Reads and checks everything but the images.
 
-    def started():
-        for batch in pipeline.eval_batches(
-            builder, config, num_devices=parallel.num_local_devices()
-        ):
+        Args:
+            config: the experiment.
+            pose_templates: the templates.
+            poses_file: COCO keypoint results to use in place of the annotated poses.
+
+        Raises:
+            coco.CocoError: data is missing or does not fit together.
+            UserError: the config cannot be evaluated.
+        """
+        from input_pipeline import pipeline  # TensorFlow: only where a stream is read
+        from pose2seg_jax import parallel
+
+        self._config = config
+        self._dataset = validation(config)
+        self._posed = poses_file is None
+        if poses_file is None:
+            ground_truth(self._dataset.human)  # whether everybody has a mask
+            self._persons = {
+                image.id: Persons(
+                    np.stack([person.pose for person in image.posed]).astype(np.float32),
+                    np.stack([person.bbox for person in image.posed]).astype(np.float32),
+                    [person.id for person in image.posed],
+                )
+                for image in self._dataset.human
+            }
+            self._name = "Pose2Seg, annotated poses"
+        else:
+            found = coco.read_keypoint_results(poses_file, config.eval.part_score_threshold)
+            _check_images(poses_file, found, self._dataset)
+            if config.align.method == "box":
+                raise UserError(
+                    "align.method=box takes its ROIs from annotated boxes; drop --poses."
+                )
+            self._persons = {
+                image_id: Persons(poses.astype(np.float32), np.zeros((len(poses), 4), np.float32))
+                for image_id, poses in found.items()
+            }
+            self._name = f"Pose2Seg, poses of {pathlib.Path(poses_file).name}"
+        self._devices = parallel.num_local_devices()
+        pipeline.share(config.eval, "batch_size", self._devices)
+        network = Network.from_config(config, pose_templates)
+        self._predictor = BatchPredictor(network, config.eval.persons_per_batch)
+
+    def run(self, variables: Any) -> Evaluation:
+        """The table of a network with these parameters and batch statistics."""
+        seen, results = self._predict(variables)
+        dataset = self._dataset
+        missing = len(dataset.human) - len(seen)
+        if missing:
+            logging.warning(
+                "%d images could not be read and are left out of the evaluation.", missing
+            )
+        kept = set(seen)
+        images = [image for image in dataset.images if image.id in kept]
+        return evaluate_results(images, results, self._name, posed=self._posed)
+
+    def _predict(self, variables: Any) -> tuple[list[int], list[dict[str, Any]]]:
+        """The ids of the images that were read, and their results."""
+        seen, entries = [], []
+        for ids, valid, wanted, finish in _one_ahead(self._started(variables)):
+            results = finish()
+            for d, b in zip(*np.nonzero(valid), strict=True):
+                seen.append(int(ids[d, b]))
+                entries += results[d][b].to_coco(seen[-1], wanted[d][b].ids)
+        return seen, entries
+
+    def _started(self, variables: Any) -> Iterator[tuple[Any, ...]]:
+        """Batches of which the devices know already."""
+        from input_pipeline import pipeline
+        from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+        from pose2seg_jax import parallel
+
+        config = self._config
+        coco_dir = synthetic.coco_dir(config.dataset)
+        builder = coco_human.prepare(coco_dir, config.dataset.data_dir, "validation")
+        variables = parallel.replicate(variables)
+        for batch in pipeline.eval_batches(builder, config, num_devices=self._devices):
             ids = np.where(batch["valid"], batch["image_id"], -1)
-            wanted = [[persons.get(int(image_id), NOBODY) for image_id in row] for row in ids]
+            wanted = [[self._persons.get(int(image_id), NOBODY) for image_id in row] for row in ids]
             sizes = np.stack([batch["height"], batch["width"]], axis=-1)
-            yield ids, batch["valid"], wanted, predictor.start(batch["image"], wanted, sizes)
-
-    seen, entries = [], []
-    for ids, valid, wanted, finish in _one_ahead(started()):
-        results = finish()
-        for d, b in zip(*np.nonzero(valid), strict=True):
-            seen.append(int(ids[d, b]))
-            entries += results[d][b].to_coco(seen[-1], wanted[d][b].ids)
-    return seen, entries
+            finish = self._predictor.start(variables, batch["image"], wanted, sizes)
+            yield ids, batch["valid"], wanted, finish
 
 
 def _one_ahead(items: Iterable[_T]) -> Iterator[_T]:
@@ -304,66 +358,6 @@ def _one_ahead(items: Iterable[_T]) -> Iterator[_T]:
         yield held.pop()
         held.append(item)
     yield from held
-
-
-def evaluate_model(
-    config: ml_collections.ConfigDict,
-    variables: Any,
-    pose_templates: Array,
-    poses_file: str | None = None,
-) -> Evaluation:
-    """Predicts and scores the validation split.
-
-    Args:
-        config: the experiment.
-        variables: parameters and batch statistics.
-        pose_templates: the templates.
-        poses_file: COCO keypoint results to use in place of the annotated poses.
-
-    Raises:
-        coco.CocoError: data is missing or does not fit together.
-    """
-    dataset = validation(config)
-    if poses_file is None:
-        persons = {
-            image.id: Persons(
-                np.stack([person.pose for person in image.posed]).astype(np.float32),
-                np.stack([person.bbox for person in image.posed]).astype(np.float32),
-                [person.id for person in image.posed],
-            )
-            for image in dataset.human
-        }
-        name = "Pose2Seg, annotated poses"
-    else:
-        found = coco.read_keypoint_results(poses_file, config.eval.part_score_threshold)
-        _check_images(poses_file, found, dataset)
-        if config.align.method == "box":
-            raise UserError("align.method=box takes its ROIs from annotated boxes; drop --poses.")
-        persons = {
-            image_id: Persons(poses.astype(np.float32), np.zeros((len(poses), 4), np.float32))
-            for image_id, poses in found.items()
-        }
-        name = f"Pose2Seg, poses of {pathlib.Path(poses_file).name}"
-    seen, results = predict_split(config, variables, pose_templates, persons)
-    missing = len(dataset.human) - len(seen)
-    if missing:
-        logging.warning("%d images could not be read and are left out of the evaluation.", missing)
-    kept = set(seen)
-    images = [image for image in dataset.images if image.id in kept]
-    return evaluate_results(images, results, name, posed=poses_file is None)
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-    """Whether the validation split can be evaluated: its files and the config's batch size.
-
-    Raises:
-        UserError: it cannot.
-    """
-    from input_pipeline import pipeline
-    from pose2seg_jax import parallel
-
-    ground_truth(validation(config).human)
-    pipeline.share(config.eval, "batch_size", parallel.num_local_devices())
 
 
 def evaluate_file(config: ml_collections.ConfigDict, results_file: str) -> Evaluation:

@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from pose2seg_jax import templates
+from pose2seg_jax import templates, train_state
 from pose2seg_jax.checkpoints import CheckpointError
 from pose2seg_jax.geometry import Array
 
@@ -45,7 +45,8 @@ def read(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Arra
             f"{path}: cannot be read ({error}); it belongs to the checkpoints next to it."
         ) from None
     # Of runs from before there was another.
-    before = {"align.method": "pose", "model.branch_depth": 0} | before
+    added = {f"model.{name}": value for name, value in train_state.ADDED_MODEL_FIELDS.items()}
+    before = {"align.method": "pose"} | added | before
     now = _flat(_fields(config))
     for name in sorted(now.keys() | before.keys()):
         if not name.startswith(_FIXED) or name in _FREE or now.get(name) == before.get(name):

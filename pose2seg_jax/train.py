@@ -50,13 +50,13 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     """
     process_index, process_count = parallel.processes()
     coco_dir = parallel.first_process_first("generated", lambda: synthetic.coco_dir(config.dataset))
-    # What only the evaluation needs is checked now, not after hours of training.
-    evaluate.check(config)
     checkpoints = Checkpoints(workdir, keep_latest=config.keep_latest, keep_best=config.keep_best)
     resumes = checkpoints.latest_step() is not None
     pose_templates: Array = (
         run_record.read(config, workdir) if resumes else templates.load(config.align.templates)
     )
+    # What only the evaluation needs is checked now, not after hours of training.
+    evaluator = evaluate.Evaluator(config, pose_templates)
     builder = parallel.first_process_first(
         "prepared", lambda: coco_human.prepare(coco_dir, config.dataset.data_dir, "train")
     )
@@ -110,7 +110,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
                 results = {}
                 try:
                     if evaluates:
-                        results = _evaluate(config, state, pose_templates, log)
+                        results = _evaluate(evaluator, state, log)
                 finally:  # an evaluation that fails must not cost the steps before it
                     checkpoints.save(state, position, results or None)
                 log.restart_clock()
@@ -254,11 +254,10 @@ def _check_finite(step: int, metrics: dict[str, Array], batch: dict[str, np.ndar
 
 
 def _evaluate(
-    config: ml_collections.ConfigDict, state: TrainState, pose_templates: Array, log: MetricsLog
+    evaluator: evaluate.Evaluator, state: TrainState, log: MetricsLog
 ) -> dict[str, float]:
     """Every process for itself: the others would only wait."""
-    variables = parallel.to_host(state.variables)
-    evaluation = evaluate.evaluate_model(config, variables, pose_templates)
+    evaluation = evaluator.run(parallel.to_host(state.variables))
     results = evaluation.summary()
     log.say(evaluation.table())
     log.scalars(int(state.step), {f"validation/{name}": results[name] for name in results})

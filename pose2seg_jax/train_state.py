@@ -18,6 +18,9 @@ from pose2seg_jax.models import Pose2Seg
 from pose2seg_jax.models.hourglass import STRIDE
 from pose2seg_jax.skeleton import LIMB_PRESETS
 
+# Fields of config.model that runs and weights from before they existed do not name.
+ADDED_MODEL_FIELDS = {"branch_depth": 0, "backbone_shrink": 1}
+
 
 class TrainState(flax.struct.PyTreeNode):
     """Step, parameters, batch statistics and optimiser state."""
@@ -49,9 +52,10 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
         raise UserError(
             f"config field align.method is '{config.align.method}'; it must be 'pose' or 'box'."
         )
-    multiple = STRIDE * 2**options.backbone_depth
-    if options.branch_depth < 0:
-        raise UserError(f"config field model.branch_depth is {options.branch_depth}; 0 or more.")
+    multiple = options.backbone_shrink * STRIDE * 2**options.backbone_depth
+    for field, least in (("branch_depth", 0), ("backbone_shrink", 1)):
+        if options[field] < least:
+            raise UserError(f"config field model.{field} is {options[field]}; {least} or more.")
     roi_multiple = 2 * 2**options.branch_depth
     if config.dataset.image_size % multiple or options.roi_size % roi_multiple:
         raise UserError(

@@ -132,7 +132,7 @@ def _checked(
                 f" program has {ours}; masks would be wrong."
             )
     # Of files from before there was another.
-    content["config"]["model"].setdefault("branch_depth", 0)
+    content["config"]["model"] = train_state.ADDED_MODEL_FIELDS | content["config"]["model"]
     config = ml_collections.ConfigDict(content["config"])
     pose_templates = tensors.pop("templates", None)
     _check_names(path, config, tensors)

@@ -15,7 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import ROOT, quick_environment, standing_pose, tiny_config, tiny_flags
+from conftest import (
+    ROOT,
+    count_compilations,
+    quick_environment,
+    standing_pose,
+    tiny_config,
+    tiny_flags,
+)
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
@@ -248,7 +255,7 @@ def test_images_without_and_with_many_persons_lose_nothing(tmp_path):
     model = train_state.create_model(config)
     variables = train_state.init_variables(config, model, jax.random.key(0))
     network = Network.from_config(config, templates.load())
-    predictor = BatchPredictor(network, variables, config.eval.persons_per_batch)
+    predictor = BatchPredictor(network, config.eval.persons_per_batch)
     rng = np.random.RandomState(0)
     devices = jax.local_device_count()
     images = rng.randint(0, 255, (devices, 1, 64, 64, 3)).astype(np.uint8)
@@ -256,15 +263,19 @@ def test_images_without_and_with_many_persons_lose_nothing(tmp_path):
     nobody = Persons(np.zeros((0, 17, 3), np.float32), np.zeros((0, 4), np.float32))
     rest = [[nobody]] * (devices - 1)
     sizes = np.full((devices, 1, 2), 100)
-    results = predictor.start(images, [[Persons(poses, np.zeros((7, 4)))], *rest], sizes)()
+    results = predictor.start(
+        variables, images, [[Persons(poses, np.zeros((7, 4)))], *rest], sizes
+    )()
     assert [len(row[0]) for row in results] == [7] + [0] * (devices - 1)
     assert results[0][0].masks.shape == (7, 100, 100)
     # One at a time gives the same.
-    alone = predictor.start(images, [[Persons(poses[3:4], np.zeros((1, 4)))], *rest], sizes)()
+    alone = predictor.start(
+        variables, images, [[Persons(poses[3:4], np.zeros((1, 4)))], *rest], sizes
+    )()
     np.testing.assert_allclose(alone[0][0].scores, results[0][0].scores[3:4], atol=1e-5)
-    assert [len(row[0]) for row in predictor.start(images, [[nobody], *rest], sizes)()] == [
-        0
-    ] * devices
+    assert [
+        len(row[0]) for row in predictor.start(variables, images, [[nobody], *rest], sizes)()
+    ] == [0] * devices
 
 
 @pytest.mark.usefixtures("quick_compile")
@@ -304,6 +315,22 @@ def test_networks_with_box_alignment_are_trained_and_evaluated(coco_dir, tmp_pat
     trained = commands.restore(config, str(tmp_path / "run"))
     with pytest.raises(UserError, match="takes its ROIs from annotated boxes"):
         commands.evaluate(config, trained, str(poses), None)
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_an_evaluator_compiles_in_its_first_run_only(coco_dir, tmp_path):
+    config = tiny_config(coco_dir, tmp_path / "tfds")
+    evaluator = evaluate.Evaluator(config, templates.load())
+    model = train_state.create_model(config)
+    first, second = (
+        train_state.init_variables(config, model, jax.random.key(seed)) for seed in (0, 1)
+    )
+    before = evaluator.run(first)
+    with count_compilations() as compilations:
+        after = evaluator.run(second)
+    assert not compilations
+    assert len(before.results) == len(after.results) == 12
+    assert [e["score"] for e in before.results] != [e["score"] for e in after.results]
 
 
 def test_pose_files_are_matched_with_images(coco_dir, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from conftest import standing_pose
 
 from configs import coco_human, coco_human_lean
-from pose2seg_jax import affine_align, losses, templates, train_state
+from pose2seg_jax import affine_align, geometry, losses, templates, train_state
 from pose2seg_jax.models import Features, Pose2Seg
 from pose2seg_jax.models.layers import (
     BatchNorm,
@@ -80,6 +80,23 @@ def test_the_lean_branch_costs_a_fifth():
     authors = operations(coco_human.get_config())
     assert 37e9 < authors < 38e9
     assert operations(coco_human_lean.get_config()) < authors / 5
+
+
+def test_a_backbone_that_sees_half_of_the_image_sees_what_it_would_at_that_size():
+    images, poses, matrices, index, valid = _inputs()
+    images = images // 4 * 4
+    squares = images.reshape(2, 32, 2, 32, 2, 3)
+    squares[:] = squares.mean(axis=(2, 4), keepdims=True).astype(np.uint8)  # whole numbers
+    half = Pose2Seg(**SMALL)
+    variables = run_once(half.init, jax.random.key(0), *_inputs())
+    whole = Pose2Seg(**SMALL, backbone_shrink=2)
+    doubled = np.asarray([[2, 0, 0], [0, 2, 0]], np.float32)
+    expected = jax.jit(half.apply)(
+        variables, images[:, ::2, ::2], poses * [0.5, 0.5, 1],
+        np.asarray(geometry.compose(matrices, doubled)), index, valid,
+    )  # fmt: skip
+    found = jax.jit(whole.apply)(variables, images, poses, matrices, index, valid)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -108,10 +108,11 @@ def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
 
 
-def mean_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-    """2x2 mean-pooling."""
+def mean_pool(x: Float[Array, "B H W C"], size: int = 2) -> Float[Array, "B h w C"]:
+    """Mean-pooling over squares of `size` cells."""
     batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+    squares = x.reshape(batch, height // size, size, width // size, size, channels)
+    return squares.mean(axis=(2, 4))
 
 
 def depth_to_space(x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pose2seg_jax import affine_align, geometry, skeleton
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.models.hourglass import STRIDE, StackedHourglass
-from pose2seg_jax.models.layers import Dtype
+from pose2seg_jax.models.layers import Dtype, mean_pool
 from pose2seg_jax.models.segmentation_branch import LeanSegmentationBranch, SegmentationBranch
 
 # RGB mean and standard deviation of ImageNet (authors' code).
@@ -21,7 +21,7 @@ class Features(NamedTuple):
     """What `Pose2Seg.encode` knows of B images.
 
     Attributes:
-        maps: (B, S/4, S/4, C), the backbone's.
+        maps: (B, S/4, S/4, C), the backbone's; smaller yet where the backbone sees a smaller image.
         pixels: (B, S, S, 3), the normalised images, where the model uses them; else None.
     """
 
@@ -39,6 +39,8 @@ class Pose2Seg(nn.Module):
         pixels: whether the image itself is aligned too, next to its features: a small person is a
             few cells of a feature map, and a small network has no other way to its outline. (Not
             in the paper.)
+        backbone_shrink: how many times smaller the backbone sees the image. With `pixels`, a network
+            then has the outlines of a large image at the cost of a small one. (Not in the paper.)
         stacks, backbone_features, backbone_depth: see `StackedHourglass`.
         branch_features, branch_units, head_features, stem_features, stem_kernel: see
             `SegmentationBranch`, and `LeanSegmentationBranch` where branch_depth asks for it.
@@ -51,6 +53,7 @@ class Pose2Seg(nn.Module):
     roi_size: int = 64
     limbs: str = "paper"
     pixels: bool = False
+    backbone_shrink: int = 1
     stacks: int = 2
     backbone_features: int = 256
     backbone_depth: int = 4
@@ -84,7 +87,8 @@ class Pose2Seg(nn.Module):
         """Features of whole images."""
         scaled = (images.astype(jnp.float32) - jnp.asarray(MEAN)) / jnp.asarray(STD)
         scaled = scaled.astype(self.dtype)
-        return Features(self.backbone(scaled, train), scaled if self.pixels else None)
+        shrunk = mean_pool(scaled, self.backbone_shrink)
+        return Features(self.backbone(shrunk, train), scaled if self.pixels else None)
 
     def segment(
         self,
@@ -106,8 +110,9 @@ class Pose2Seg(nn.Module):
             valid: False for slots without a person; they touch nothing.
             train: whether BatchNorm uses and updates the statistics of the batch.
         """
-        stride = jnp.asarray([[STRIDE, 0, 0], [0, STRIDE, 0]], matrices.dtype)
-        from_features = geometry.compose(matrices, stride)
+        stride = STRIDE * self.backbone_shrink
+        to_pixels = jnp.asarray([[stride, 0, 0], [0, stride, 0]], matrices.dtype)
+        from_features = geometry.compose(matrices, to_pixels)
         rois = affine_align.align_to_roi(features.maps, image_index, from_features, self.roi_size)
         if features.pixels is not None:
             seen = affine_align.align_to_roi(features.pixels, image_index, matrices, self.roi_size)

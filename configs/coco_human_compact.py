@@ -1,0 +1,27 @@
+"""A compact network for little data: 512 px for the outlines, a backbone that sees half of that.
+
+python main.py --config=configs/coco_human_compact.py --workdir=RUN --config.dataset.coco_dir=COCO
+"""
+
+import ml_collections
+
+from configs import coco_human_small
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The configuration: what differs from coco_human_small."""
+    config = coco_human_small.get_config()
+    config.num_steps = 12000
+    config.dataset.image_size = 512
+    config.model.backbone_shrink = 2
+    config.model.branch_features = 32
+    config.model.head_features = 32
+    # Many epochs of little data: all of the augmentation that the paper's experiment has.
+    config.augment.rotation = 15.0
+    config.augment.scale = (0.78, 1.42)
+    config.align.jitter_rotation = 30.0
+    config.align.jitter_scale = 0.2
+    config.align.jitter_translation = 0.1
+    config.checkpoint_every = 500
+    config.panels_every = 100000
+    return config
