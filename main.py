@@ -21,7 +21,7 @@ flags.DEFINE_string("workdir", None, "Directory of the run: checkpoints, TensorB
 flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "eval", "predict", "templates", "export_weights", "report"],
+    ["train", "eval", "predict", "templates", "export_weights", "convert_weights", "report"],
     "What to do.",
 )
 flags.DEFINE_string(
@@ -45,11 +45,12 @@ flags.DEFINE_string(
     None,
     "templates: COCO annotations with poses; default: the config's training split.",
 )
+flags.DEFINE_string("from", None, "convert_weights: a PyTorch checkpoint; nothing in it is run.")
 flags.DEFINE_string("split", None, "templates: only images with this 'split' field.")
 flags.DEFINE_string(
     "output",
     None,
-    "predict: directory; templates, eval: JSON; export_weights: safetensors; report: HTML.",
+    "predict: directory; templates, eval: JSON; export_ and convert_weights: safetensors; report: HTML.",
 )
 
 
@@ -81,6 +82,8 @@ def main(argv: list[str]) -> None:
             commands.templates(config, FLAGS.annotations, FLAGS.split, _flag("output"))
         elif FLAGS.mode == "export_weights":
             commands.export_weights(config, _flag("workdir"), _flag("output"), FLAGS.checkpoint)
+        elif FLAGS.mode == "convert_weights":
+            commands.convert_weights(config, _flag("from"), _flag("output"))
         elif FLAGS.mode == "report":
             commands.report(config, _flag("workdir"), _flag("output"), FLAGS.checkpoint)
         elif FLAGS.mode == "predict":

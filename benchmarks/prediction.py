@@ -43,10 +43,8 @@ def random_poses(rng: np.random.Generator, count: int, height: int, width: int) 
 def _network_alone(predictor: Pose2SegPredictor, image: np.ndarray, poses: np.ndarray) -> Any:
     """A call of the network without the parts around it."""
     network = predictor.network
-    canvas = letterbox_image(image, network.image_size)[None]
-    to_canvas = np.asarray(
-        geometry.letterbox(np.asarray(image.shape[:2], np.float32), network.image_size)
-    )
+    canvas = letterbox_image(image, network.image_size, network.model.by_indices)[None]
+    to_canvas = np.asarray(network.to_canvas(np.asarray(image.shape[:2], np.float32)))
     alignment = predictor.rois(predictor.encode(image), poses).alignment
     matrices = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
     placed = geometry.apply_to_poses(to_canvas, poses.astype(np.float32))
@@ -68,7 +66,9 @@ def _folder(predictor: Pose2SegPredictor, dataset: coco.Dataset) -> tuple[float,
         picture = np.asarray(PIL.Image.open(images / image.file_name).convert("RGB"))
         result = predictor(picture, poses)
         whole += time.perf_counter() - start
-        canvas = letterbox_image(picture, predictor.network.image_size)[None]
+        canvas = letterbox_image(
+            picture, predictor.network.image_size, predictor.network.model.by_indices
+        )[None]
         start = time.perf_counter()
         features = predictor._encode(predictor.variables, canvas)
         predictor.rois(EncodedImage(features, result.size), poses)

@@ -21,6 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
     # Authors: 25 epochs of 14,150 iterations.
     config.num_steps = 25 * 14150
 
+    # A weights file to start from, of the same network; empty for random weights.
+    config.init_weights = ml_collections.config_dict.placeholder(str)
+
     config.dataset = ml_collections.ConfigDict()
     # Holds annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/.
     config.dataset.coco_dir = ml_collections.config_dict.placeholder(str)
@@ -40,9 +43,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.color = 0.2  # brightness, contrast, saturation (ours); 0 for none
 
     config.align = ml_collections.ConfigDict()
-    # "pose" (paper) or, for comparison, "box": the ROI is the true box, as a perfect detector's.
+    # "pose" (paper), "score" (CVPR 2019 version) or, for comparison, "box": the ROI is the true box, as
+    # a perfect detector's.
     config.align.method = "pose"
-    # A file from main.py --mode=templates; empty for the two of the package (paper: K = 2).
+    # A file from main.py --mode=templates, or "cvpr2019"; empty for our two of the package (paper: K = 2).
     config.align.templates = ml_collections.config_dict.placeholder(str)
     config.align.num_templates = 2  # K of --mode=templates (paper)
     config.align.reflect = True  # H includes the left-right reflection (paper 3.2)
@@ -58,6 +62,10 @@ def get_config() -> ml_collections.ConfigDict:
         "paper"  # 39 channels (paper); "coco" for 55; "none" without Skeleton Features
     )
     config.model.pixels = False  # align the image itself too (ours, for small networks)
+    config.model.backbone_type = "hourglass"  # (paper); or "resnet50_fpn", see coco_human_r50fpn.py
+    # Where images, features and ROIs are read: "centers" (docs/coordinates.md) or "indices", as the
+    # CVPR 2019 version.
+    config.model.sampling = "centers"
     config.model.backbone_shrink = 1  # how many times smaller the backbone sees the image (ours)
     config.model.stacks = 2  # Hourglass-2 (paper)
     config.model.backbone_features = 256  # (paper)

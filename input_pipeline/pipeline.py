@@ -108,8 +108,10 @@ def eval_batches(
 
     def load(record):
         example = features.deserialize_example(record, decoders=decoders)
+        image = _decode(example["image"])
+        indices = config.model.sampling == "indices"
         return {
-            "image": transforms.letterbox(_decode(example["image"]), config.dataset.image_size),
+            "image": transforms.letterbox(image, config.dataset.image_size, indices),
             "image_id": example["image_id"],
             "height": example["height"],
             "width": example["width"],

@@ -26,19 +26,23 @@ def crop_matrix(bbox: tf.Tensor, margin: tf.Tensor, side: int) -> tf.Tensor:
     return tf.concat([scale * tf.eye(2), offset[:, None]], axis=1)
 
 
-def letterbox(image: tf.Tensor, side: int) -> tf.Tensor:
-    """Scales an image (H, W, C) uint8 into the canvas, antialiased; black around it.
+def letterbox(image: tf.Tensor, side: int, indices: bool = False) -> tf.Tensor:
+    """Scales an image (H, W, C) uint8 into the canvas; black around it.
 
-    The predictor does the same with `jax.image.scale_and_translate`.
+    The same as `predictor.letterbox_image`, which explains `indices`.
     """
     matrix = letterbox_matrix(tf.shape(image)[0], tf.shape(image)[1], side)
+    shift = tf.zeros([])
+    if indices:
+        image = tf.pad(image, [[1, 1], [1, 1], [0, 0]])
+        shift = 0.5 - 1.5 * matrix[0, 0]
     scaled = tf.raw_ops.ScaleAndTranslate(
         images=image[None],
         size=[side, side],
         scale=tf.stack([matrix[0, 0], matrix[0, 0]]),
-        translation=tf.reverse(matrix[:, 2], [0]),
+        translation=tf.reverse(matrix[:, 2], [0]) + shift,
         kernel_type="triangle",
-        antialias=True,
+        antialias=not indices,
     )
     return to_uint8(scaled[0])
 

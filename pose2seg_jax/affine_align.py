@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Key
 
 from pose2seg_jax import geometry
 from pose2seg_jax.geometry import Array
+from pose2seg_jax.templates import FLIPPED_PARTS
 
 FALLBACK = -1
 
@@ -125,10 +126,7 @@ def align_poses(
         roi_size,
     )
 
-    total = jnp.maximum(jnp.sum(weights, axis=-1), 1)
-    center = jnp.sum(points * weights[..., None], axis=-2) / total[..., None]
-    distance = jnp.max(jnp.abs(points - center[..., None, :]) * weights[..., None], axis=(-2, -1))
-    coincident = distance * smallest[:, None] < 1e-3  # all within a thousandth of a ROI cell
+    coincident = _coincident(points, weights, smallest)
     scales = geometry.scale_of(matrices)
     usable = (
         ~(coincident | missing)[..., None]
@@ -146,6 +144,95 @@ def align_poses(
         template=jnp.where(found, best // len(mirrors), FALLBACK).astype(jnp.int32),
         mirrored=found & (best % len(mirrors) == 1),
         residual=jnp.where(found, residuals.reshape(ranked.shape)[rows, best], 0),
+    )
+
+
+def _coincident(
+    points: Float[Array, "N 1 P 2"], weights: Float[Array, "N K P"], smallest: Float[Array, " N"]
+) -> Bool[jax.Array, "N K"]:
+    """Whether all common parts are within a thousandth of a ROI cell, in the whole image's letterbox."""
+    total = jnp.maximum(jnp.sum(weights, axis=-1), 1)
+    center = jnp.sum(points * weights[..., None], axis=-2) / total[..., None]
+    distance = jnp.max(jnp.abs(points - center[..., None, :]) * weights[..., None], axis=(-2, -1))
+    return distance * smallest[:, None] < 1e-3
+
+
+def score_templates(
+    poses: Float[Array, "N P 3"], templates: Float[Array, "K P 3"]
+) -> tuple[Float[jax.Array, "N K 2 3"], Float[jax.Array, "N K"], Float[jax.Array, "N K"]]:
+    """How well each template fits each pose (authors' code, CVPR 2019 version).
+
+    The score is the mean over the common parts of exp(-d^2 / 2), d their distance in the unit square,
+    times the share of the common parts among those that either has. It is 0 with fewer than three
+    common parts, and where the template lacks a part that the pose has.
+
+    Args:
+        poses: (x, y, v), v = 0 for a missing part, in any coordinates.
+        templates: (x, y, v) in the unit square.
+
+    Returns:
+        Similarities from pose coordinates to the unit square, the scores in [0, 1], and the root mean
+        squared distances.
+    """
+    labelled, has_part = poses[:, None, :, 2] > 0, templates[None, :, :, 2] > 0
+    weights = (labelled & has_part).astype(poses.dtype)
+    points, targets = poses[:, None, :, :2], templates[None, :, :, :2]
+    matrices, residuals = geometry.fit_similarity(points, targets, weights)
+    square = jnp.sum((geometry.apply(matrices, points) - targets) ** 2, axis=-1)
+    common = jnp.sum(weights, axis=-1)
+    either = jnp.sum(labelled | has_part, axis=-1)
+    scores = jnp.sum(weights * jnp.exp(-square / 2), axis=-1) / jnp.maximum(either, 1)
+    possible = (common >= 3) & ~jnp.any(labelled & ~has_part, axis=-1)
+    return matrices, jnp.where(possible, scores, 0), residuals
+
+
+def align_by_score(
+    poses: Float[Array, "N P 3"],
+    templates: Float[Array, "K P 3"],
+    size: Float[Array, "N 2"] | Float[Array, "2"] | tuple[int, int],
+    roi_size: int,
+    *,
+    indices: bool,
+) -> Alignment:
+    """Chooses one similarity per person as the CVPR 2019 version does, for weights trained with it.
+
+    Templates are tried as they are and with left and right swapped (K more); nothing is mirrored.
+    The best score of `score_templates` wins, the earlier template on a tie, among the fits that
+    show the person larger than the letterbox of the whole image does. Without such a fit, and where all
+    common parts are at one point, it is that letterbox.
+
+    Args:
+        poses: (x, y, v), v = 0 for a missing part, in the coordinates of an image.
+        templates: (x, y, v) in the unit square.
+        size: (height, width) of the images, one for all or one per person.
+        roi_size: side of the ROI in cells.
+        indices: whether the unit square and the letterbox are taken to pixel indices of the ROI, as
+            in the authors' code; otherwise to its coordinates, half a cell less.
+    """
+    poses = jnp.asarray(poses)
+    templates = jnp.asarray(templates, poses.dtype)
+    templates = jnp.concatenate([templates, templates[:, jnp.asarray(FLIPPED_PARTS)]])
+    size = jnp.broadcast_to(jnp.asarray(size, poses.dtype), (poses.shape[0], 2))
+    whole = geometry.letterbox(size, roi_size)
+    smallest = geometry.scale_of(whole)
+    matrices, scores, residuals = score_templates(poses, templates)
+    matrices = roi_size * matrices
+    if indices:
+        matrices, whole = matrices.at[..., 2].add(0.5), geometry.at_indices(whole)
+    weights = ((poses[:, None, :, 2] > 0) & (templates[None, :, :, 2] > 0)).astype(poses.dtype)
+    usable = (
+        (scores > 0)
+        & (geometry.scale_of(matrices) > smallest[:, None])
+        & ~_coincident(poses[:, None, :, :2], weights, smallest)
+    )
+    best = jnp.argmax(jnp.where(usable, scores, 0), axis=-1)
+    rows = jnp.arange(poses.shape[0])
+    found = usable[rows, best]
+    return Alignment(
+        matrix=jnp.where(found[:, None, None], matrices[rows, best], whole),
+        template=jnp.where(found, best, FALLBACK).astype(jnp.int32),
+        mirrored=jnp.zeros_like(found),
+        residual=jnp.where(found, roi_size * residuals[rows, best], 0),
     )
 
 
@@ -234,12 +321,15 @@ def align_persons(
     roi_size: int,
     *,
     reflect: bool,
+    indices: bool = False,
 ) -> Alignment:
-    """`align_poses` or, for the method "box", `align_boxes`.
+    """`align_poses` or, for the methods "score" and "box", `align_by_score` and `align_boxes`.
 
     Raises:
         ValueError: no boxes for the method "box".
     """
+    if method == "score":
+        return align_by_score(poses, templates, size, roi_size, indices=indices)
     if method == "box":
         if boxes is None:
             raise ValueError("alignment by box needs boxes")

@@ -1,5 +1,6 @@
 """What the modes of main.py other than training do: read files, call the library, write files."""
 
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -11,8 +12,8 @@ import PIL.Image
 
 from input_pipeline import coco
 from input_pipeline.images import ImageError, open_image
+from pose2seg_jax import convert, pose_estimators, run_record, train_state, visualize, weights
 from pose2seg_jax import evaluate as evaluation
-from pose2seg_jax import pose_estimators, run_record, train_state, visualize, weights
 from pose2seg_jax import templates as pose_templates
 from pose2seg_jax.checkpoints import Checkpoints
 from pose2seg_jax.errors import UserError
@@ -159,6 +160,22 @@ def export_weights(
     weights.save(output, config, trained.variables, trained.templates, provenance)
     size = pathlib.Path(output).stat().st_size / 2**20
     print(f"step {provenance['step']} written to {output} ({size:.1f} MiB)")
+
+
+def convert_weights(config: ml_collections.ConfigDict, source: str, output: str) -> None:
+    """Writes the weights of a PyTorch checkpoint as one weights file."""
+    converted = convert.convert(config, source)
+    made = pose_templates.load(config.align.templates)
+    digest = hashlib.sha256(pathlib.Path(source).read_bytes()).hexdigest()
+    provenance = {
+        "converted_from": {"file": pathlib.Path(source).name, "sha256": digest},
+        "kind": converted.kind,
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax")},
+    }
+    weights.save(output, config, converted.variables, made, provenance)
+    print(f"{converted.kind} written to {output}")
+    if converted.unused:
+        print(f"not used: {', '.join(converted.unused)}")
 
 
 def restore(config: ml_collections.ConfigDict, workdir: str, checkpoint: str = "latest") -> Weights:

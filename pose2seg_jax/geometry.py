@@ -131,6 +131,15 @@ def invert(matrix: Float[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch 2 3
     return jnp.concatenate([linear, jnp.swapaxes(translation, -1, -2)], axis=-1)
 
 
+def at_indices(matrix: Float[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch 2 3"]:
+    """A matrix between pixel indices, in our coordinates.
+
+    Where indices are coordinates, as in OpenCV, the centre of the first pixel is 0; here it is .5.
+    """
+    matrix = jnp.asarray(matrix)
+    return matrix.at[..., 2].add(0.5 - 0.5 * jnp.sum(matrix[..., :2], axis=-1))
+
+
 def scale_of(matrix: Float[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch"]:
     """The scale of a similarity: the root of the absolute value of its determinant."""
     determinant = matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]

@@ -41,7 +41,8 @@ class Network:
         templates: (K, 17, 3) pose templates that it was trained with, see `templates.load`.
         image_size: side of the letterboxed images.
         reflect: whether mirrored alignments are tried.
-        method: "pose" aligns by pose; "box" by a given box, for comparison.
+        method: "pose" aligns by pose; "score" so too, as the CVPR 2019 version does; "box" by a given
+            box, for comparison.
     """
 
     model: Pose2Seg
@@ -59,12 +60,18 @@ class Network:
             model, pose_templates, config.dataset.image_size, options.reflect, options.method
         )
 
+    def to_canvas(self, sizes: Float[Array, "*batch 2"]) -> Float[jax.Array, "*batch 2 3"]:
+        """Matrices that letterbox images of (height, width) into what the network sees."""
+        matrix = geometry.letterbox(sizes, self.image_size)
+        return geometry.at_indices(matrix) if self.model.by_indices else matrix
+
 
 class RoiPrediction(NamedTuple):
     """What the network says of N persons, in their ROIs.
 
     Attributes:
-        probabilities: (N, R, R) mask probabilities.
+        probabilities: (N, R, R) mask probabilities; R is two more than the model's roi_size where its
+            sampling is "indices".
         scores: (N,) the model's own mask score, the mean probability inside the mask.
         alignment: of the persons, from image coordinates to their ROIs.
     """
@@ -107,8 +114,9 @@ def predict_rois(
         sizes,
         network.model.roi_size,
         reflect=network.reflect,
+        indices=network.model.by_indices,
     )
-    to_canvas = geometry.letterbox(sizes, network.image_size)
+    to_canvas = network.to_canvas(sizes)
     from_canvas = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
     placed = geometry.apply_to_poses(to_canvas, poses)
     logits: Any = network.model.apply(
@@ -117,7 +125,12 @@ def predict_rois(
     # Of a pose without any part in the image, nothing is known: its mask is empty.
     known = valid & jnp.any(poses[..., 2] > 0, axis=-1)
     probabilities = jax.nn.sigmoid(logits) * known[:, None, None]
-    return RoiPrediction(probabilities, losses.mask_score(probabilities), alignment)
+    scores = losses.mask_score(probabilities)
+    if network.model.by_indices:
+        # OpenCV fades out beyond the outermost centres of the ROI, where we repeat their values.
+        probabilities = jnp.pad(probabilities, [(0, 0), (1, 1), (1, 1)])
+        alignment = alignment._replace(matrix=jnp.asarray(alignment.matrix).at[..., 2].add(1))
+    return RoiPrediction(probabilities, scores, alignment)
 
 
 def predict_masks(
@@ -148,15 +161,19 @@ def predict_masks(
     height, width = image.shape[:2]
     size = jnp.asarray([height, width], jnp.float32)
     side = network.image_size
-    matrix = geometry.letterbox(size, side)
+    matrix = network.to_canvas(size)
+    pixels = image.astype(jnp.float32)
+    if network.model.by_indices:  # as in letterbox_image
+        pixels = jnp.pad(pixels, [(1, 1), (1, 1), (0, 0)])
+        matrix = matrix.at[:, 2].add(-matrix[0, 0])
     canvas = jax.image.scale_and_translate(
-        image.astype(jnp.float32),
+        pixels,
         (side, side, 3),
         (0, 1),
         matrix[(1, 0), (1, 0)],
         matrix[(1, 0), (2, 2)],
         "linear",
-        antialias=True,
+        antialias=not network.model.by_indices,
     )
     canvas = jnp.clip(jnp.round(canvas), 0, 255).astype(jnp.uint8)
     count = poses.shape[0]
@@ -221,10 +238,10 @@ class Pose2SegPredictor:
             pose_estimator: (H, W, 3) uint8 RGB -> (P, 17, 3) poses as `__call__` takes them; asked
                 where a call gives no poses. `pose_estimators` has one.
         """
-        if network.method != "pose":
+        if network.method == "box":
             raise weights.WeightsError(
-                f"the network was trained with align.method={network.method}, a comparison that needs"
-                " true boxes; only networks trained with align.method=pose predict from poses."
+                "the network was trained with align.method=box, a comparison that needs true boxes; it"
+                " does not predict from poses."
             )
         self.network = network
         self.variables = jax.device_put(variables)
@@ -272,7 +289,8 @@ class Pose2SegPredictor:
             InputError: not (H, W, 3) uint8.
         """
         image = _checked_image(image)
-        canvas = letterbox_image(image, self.network.image_size)[None]
+        network = self.network
+        canvas = letterbox_image(image, network.image_size, network.model.by_indices)[None]
         features: Any = self._encode(self.variables, canvas)
         return EncodedImage(features, (image.shape[0], image.shape[1]))
 
@@ -341,24 +359,40 @@ class Pose2SegPredictor:
         return self._pose_estimator(_checked_image(image))
 
 
-def letterbox_image(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Scales an image into the square canvas, antialiased, as the training pipeline does.
+def letterbox_image(
+    image: UInt8[np.ndarray, "H W 3"], side: int, indices: bool = False
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Scales an image into the square canvas, as the evaluation's stream does.
 
     On the host: on a device every size of image would be compiled anew.
+
+    Args:
+        image: RGB.
+        side: of the canvas.
+        indices: as networks with model.sampling="indices" want it: by pixel indices, and without
+            antialiasing, like OpenCV's warpAffine.
     """
-    height, width = image.shape[:2]
-    scale = side / max(height, width)  # as geometry.letterbox
-    down = _resize_matrix(height, side, scale, (side - scale * height) / 2)
-    across = _resize_matrix(width, side, scale, (side - scale * width) / 2)
+    scale = side / max(image.shape[:2])  # as geometry.letterbox
+    offsets = [(side - scale * size) / 2 for size in image.shape[:2]]
+    if indices:
+        image = np.pad(image, [(1, 1), (1, 1), (0, 0)])  # OpenCV's edges blend with black
+        # As geometry.at_indices, and for the rim.
+        offsets = [offset + 0.5 - 0.5 * scale - scale for offset in offsets]
+    down, across = (
+        _resize_matrix(size, side, scale, offset, not indices)
+        for size, offset in zip(image.shape[:2], offsets, strict=True)
+    )
     # One channel at a time: a large photo is large enough once as float32.
     channels = [(across @ (down @ image[..., c].astype(np.float32)).T).T for c in range(3)]
     return np.clip(np.round(np.stack(channels, -1)), 0, 255).astype(np.uint8)
 
 
-def _resize_matrix(size: int, side: int, scale: float, offset: float) -> scipy.sparse.csr_array:
-    """(side, size): weights of an antialiased linear resampling along one axis."""
+def _resize_matrix(
+    size: int, side: int, scale: float, offset: float, antialias: bool
+) -> scipy.sparse.csr_array:
+    """(side, size): weights of a linear resampling along one axis."""
     centers = (np.arange(side) + 0.5 - offset) / scale - 0.5
-    reach = max(1 / scale, 1)
+    reach = max(1 / scale, 1) if antialias else 1.0
     taps = np.floor(centers - reach)[:, None] + np.arange(int(np.ceil(2 * reach)) + 2)
     weights = np.maximum(1 - np.abs(centers[:, None] - taps) / reach, 0)
     weights *= (taps >= 0) & (taps < size)

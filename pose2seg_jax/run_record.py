@@ -61,7 +61,7 @@ def read(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Arra
     # The file may have gone; the run has its own copy.
     if (
         named
-        and pathlib.Path(named).exists()
+        and (named in templates.PACKAGED or pathlib.Path(named).exists())
         and not np.array_equal(templates.load(named), trained)
     ):
         raise CheckpointError(

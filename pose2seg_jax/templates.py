@@ -20,6 +20,7 @@ PART_NAMES = (
 MIN_PARTS = 8  # a pose with fewer labelled parts says too little (authors' code)
 MIN_VISIBILITY = 0.4  # a part whose mean v is below is missing from a template (authors' code)
 FLIPPED_PARTS = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)  # left <-> right
+PACKAGED = ("coco_human", "cvpr2019")
 _REACH = 1.0  # of the centre of the unit square: parts of a template are nearer
 _FORMAT = "pose2seg_jax templates 1"
 
@@ -127,18 +128,19 @@ def save(
 
 
 def source(path: str | pathlib.Path | None = None) -> pathlib.Path | Traversable:
-    """The template file at `path`; None for the package's own."""
-    if not path:
-        return importlib.resources.files("pose2seg_jax") / "templates_coco_human.json"
-    return pathlib.Path(path)
+    """The template file at `path`; None or a name of PACKAGED for one of the package."""
+    name = path or "coco_human"
+    if name in PACKAGED:
+        return importlib.resources.files("pose2seg_jax") / f"templates_{name}.json"
+    return pathlib.Path(name)
 
 
 def load(path: str | pathlib.Path | None = None) -> Float[np.ndarray, "K P 3"]:
     """Reads and checks a template file.
 
     Args:
-        path: a file that `save` wrote; None for the package's own two templates, made from the
-            3,045 training poses.
+        path: a file that `save` wrote; None or "coco_human" for the package's own two templates,
+            made from the 3,045 training poses; "cvpr2019" for the three of the authors' CVPR 2019 code.
 
     Returns:
         (K, P, 3) float32 (x, y, v) in the unit square.

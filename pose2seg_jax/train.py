@@ -24,6 +24,7 @@ from pose2seg_jax import (
     templates,
     train_state,
     visualize,
+    weights,
 )
 from pose2seg_jax.checkpoints import Checkpoints
 from pose2seg_jax.errors import UserError
@@ -63,6 +64,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     model = train_state.create_model(config, parallel.AXIS)
     optimizer = train_state.create_optimizer(config)
     state = train_state.create_state(config, model, optimizer, jax.random.key(config.seed))
+    if config.init_weights and not resumes:
+        variables = weights.load_for(config, config.init_weights)
+        state = state.replace(**variables)
     position = 0
     if resumes:
         state, position = checkpoints.restore(state)
@@ -232,6 +236,7 @@ def _align(
         (side, side),
         config.model.roi_size,
         reflect=config.align.reflect,
+        indices=config.model.sampling == "indices",
     )
 
 

@@ -14,12 +14,16 @@ from jaxtyping import Int, PRNGKeyArray
 
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
-from pose2seg_jax.models import Pose2Seg
-from pose2seg_jax.models.hourglass import STRIDE
+from pose2seg_jax.models import Pose2Seg, hourglass, resnet_fpn
 from pose2seg_jax.skeleton import LIMB_PRESETS
 
 # Fields of config.model that runs and weights from before they existed do not name.
-ADDED_MODEL_FIELDS = {"branch_depth": 0, "backbone_shrink": 1}
+ADDED_MODEL_FIELDS = {
+    "branch_depth": 0,
+    "backbone_shrink": 1,
+    "backbone_type": "hourglass",
+    "sampling": "centers",
+}
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -43,16 +47,20 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
         UserError: a size or a name that the network does not know.
     """
     options = config.model
-    if options.limbs not in LIMB_PRESETS:
-        raise UserError(
-            f"config field model.limbs is '{options.limbs}'; it must be one of"
-            f" {', '.join(LIMB_PRESETS)}."
-        )
-    if config.align.method not in ("pose", "box"):
-        raise UserError(
-            f"config field align.method is '{config.align.method}'; it must be 'pose' or 'box'."
-        )
-    multiple = options.backbone_shrink * STRIDE * 2**options.backbone_depth
+    for field, value, known in (
+        ("model.limbs", options.limbs, tuple(LIMB_PRESETS)),
+        ("model.backbone_type", options.backbone_type, ("hourglass", "resnet50_fpn")),
+        ("model.sampling", options.sampling, ("centers", "indices")),
+        ("align.method", config.align.method, ("pose", "score", "box")),
+    ):
+        if value not in known:
+            raise UserError(
+                f"config field {field} is '{value}'; it must be one of {', '.join(known)}."
+            )
+    coarsest = resnet_fpn.COARSEST
+    if options.backbone_type == "hourglass":
+        coarsest = hourglass.STRIDE * 2**options.backbone_depth
+    multiple = options.backbone_shrink * coarsest
     for field, least in (("branch_depth", 0), ("backbone_shrink", 1)):
         if options[field] < least:
             raise UserError(f"config field model.{field} is {options[field]}; {least} or more.")

@@ -122,6 +122,23 @@ def load(path: str | pathlib.Path) -> Weights:
         raise WeightsError(f"{path}: its metadata is incomplete ({error!r}).") from None
 
 
+def load_for(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Any:
+    """The variables of a weights file for the network of a config, to train on from.
+
+    Raises:
+        WeightsError: as `load`, and where the file is of another network.
+    """
+    loaded = load(path)
+    wanted, found = (_network_fields(c)["model"] for c in (config, loaded.config))
+    for name in sorted(wanted.keys() - {"dtype"}):
+        if wanted[name] != found.get(name):
+            raise WeightsError(
+                f"{path}: is of a network with model.{name}={found.get(name)}, but the config says"
+                f" {wanted[name]}; use the config that it was made with."
+            )
+    return loaded.variables
+
+
 def _checked(
     path: pathlib.Path, content: dict[str, Any], tensors: dict[str, np.ndarray]
 ) -> Weights:

@@ -123,11 +123,12 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
     assert np.abs(np.asarray(canvas.images[0], float) - expected)[inner].mean() < 1
 
 
+@pytest.mark.parametrize("indices", [False, True], ids=["centers", "indices"])
 @pytest.mark.parametrize("shape", [(60, 80), (80, 60), (30, 20), (200, 133)])
-def test_the_predictor_letterboxes_as_the_stream_does(shape):
+def test_the_predictor_letterboxes_as_the_stream_does(shape, indices):
     image = np.random.RandomState(0).randint(0, 255, (*shape, 3)).astype(np.uint8)
-    ours = np.asarray(letterbox_image(image, 64)).astype(int)
-    stream = transforms.letterbox(tf.constant(image), 64).numpy().astype(int)
+    ours = np.asarray(letterbox_image(image, 64, indices)).astype(int)
+    stream = transforms.letterbox(tf.constant(image), 64, indices).numpy().astype(int)
     assert np.abs(ours - stream).max() <= 1
     matrix = transforms.letterbox_matrix(shape[0], shape[1], 64).numpy()
     np.testing.assert_allclose(

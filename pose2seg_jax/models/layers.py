@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from pose2seg_jax.geometry import Array
 
 Dtype = Any
+EXPANSION = 4  # outer over inner width of a bottleneck
 _CONV_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -29,11 +30,12 @@ class Pointwise(nn.Module):
 
 
 class Conv(nn.Module):
-    """A k x k convolution without bias, zero-padded symmetrically by k // 2 like the authors'."""
+    """A k x k convolution, zero-padded symmetrically by k // 2 like the authors'."""
 
     features: int
     kernel: int
     stride: int = 1
+    use_bias: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -43,7 +45,7 @@ class Conv(nn.Module):
             (self.kernel, self.kernel),
             self.stride,
             padding=self.kernel // 2,
-            use_bias=False,
+            use_bias=self.use_bias,
             dtype=self.dtype,
             kernel_init=_CONV_INIT,
         )(x)
@@ -102,6 +104,34 @@ class BatchNorm(nn.Module):
         return x.astype(self.dtype) * factor.astype(self.dtype) + offset.astype(self.dtype)
 
 
+class Bottleneck(nn.Module):
+    """ResNet bottleneck: 1x1, 3x3, 1x1 to four times the width, each with BatchNorm.
+
+    With a 1x1 convolution beside it where its input has another width.
+    """
+
+    features: int
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "N H W C"], train: bool, valid: Bool[Array, " N"] | None = None
+    ) -> Float[Array, "N H W D"]:
+        def norm(y, scale_init=nn.initializers.ones):
+            layer = BatchNorm(self.axis_name, dtype=self.dtype, scale_init=scale_init)
+            return layer(y, train, valid)
+
+        outer = EXPANSION * self.features
+        y = nn.relu(norm(Pointwise(self.features, dtype=self.dtype)(x)))
+        y = nn.relu(norm(Conv(self.features, 3, dtype=self.dtype)(y)))
+        # Each unit starts as the identity.
+        y = norm(Pointwise(outer, dtype=self.dtype)(y), nn.initializers.zeros)
+        if x.shape[-1] != outer:
+            x = norm(Pointwise(outer, dtype=self.dtype)(x))
+        return nn.relu(x + y)
+
+
 def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     """2x2 max-pooling by reshape: its gradient is several times faster than reduce-window's on a CPU."""
     batch, height, width, channels = x.shape
@@ -129,7 +159,19 @@ def upsample_nearest(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     return wide.reshape(batch, 2 * height, 2 * width, channels)
 
 
-def upsample_bilinear(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-    """Doubles height and width, linearly between pixel centres (half-pixel convention)."""
+def upsample_bilinear(x: Float[Array, "B H W C"], corners: bool = False) -> Float[Array, "B h w C"]:
+    """Doubles height and width, linearly between pixel centres.
+
+    Args:
+        x: the maps.
+        corners: whether the centres of the outermost pixels stay where they are (PyTorch's
+            align_corners); otherwise the edges of the image do.
+    """
     batch, height, width, channels = x.shape
-    return jax.image.resize(x, (batch, 2 * height, 2 * width, channels), "bilinear")
+    shape = (batch, 2 * height, 2 * width, channels)
+    if not corners:
+        return jax.image.resize(x, shape, "bilinear")
+    scale = jnp.asarray([(2 * side - 1) / (side - 1) for side in (height, width)], jnp.float32)
+    return jax.image.scale_and_translate(
+        x, shape, (1, 2), scale, 0.5 - 0.5 * scale, "linear", antialias=False
+    )

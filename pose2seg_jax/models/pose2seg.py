@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from pose2seg_jax import affine_align, geometry, skeleton
 from pose2seg_jax.geometry import Array
-from pose2seg_jax.models.hourglass import STRIDE, StackedHourglass
+from pose2seg_jax.models import hourglass, resnet_fpn
 from pose2seg_jax.models.layers import Dtype, mean_pool
 from pose2seg_jax.models.segmentation_branch import LeanSegmentationBranch, SegmentationBranch
 
@@ -41,7 +41,11 @@ class Pose2Seg(nn.Module):
             in the paper.)
         backbone_shrink: how many times smaller the backbone sees the image. With `pixels`, a network
             then has the outlines of a large image at the cost of a small one. (Not in the paper.)
-        stacks, backbone_features, backbone_depth: see `StackedHourglass`.
+        backbone_type: "hourglass" (the paper's) or "resnet50_fpn" (CVPR 2019 version).
+        sampling: "centers": our coordinates throughout (docs/coordinates.md). "indices": where the
+            CVPR 2019 version reads images, features and ROIs, for weights trained with it.
+        stacks, backbone_features, backbone_depth: see `StackedHourglass`; of them `ResNetFPN` has the
+            features.
         branch_features, branch_units, head_features, stem_features, stem_kernel: see
             `SegmentationBranch`, and `LeanSegmentationBranch` where branch_depth asks for it.
         branch_depth: 0 for the authors' branch; otherwise that of `LeanSegmentationBranch`, which
@@ -54,6 +58,8 @@ class Pose2Seg(nn.Module):
     limbs: str = "paper"
     pixels: bool = False
     backbone_shrink: int = 1
+    backbone_type: str = "hourglass"
+    sampling: str = "centers"
     stacks: int = 2
     backbone_features: int = 256
     backbone_depth: int = 4
@@ -68,8 +74,12 @@ class Pose2Seg(nn.Module):
 
     def setup(self):
         dtype = jnp.dtype(self.dtype)
-        self.backbone = StackedHourglass(
-            self.stacks, self.backbone_features, self.backbone_depth, self.axis_name, dtype
+        self.backbone = (
+            resnet_fpn.ResNetFPN(self.backbone_features, self.axis_name, dtype)
+            if self.backbone_type == "resnet50_fpn"
+            else hourglass.StackedHourglass(
+                self.stacks, self.backbone_features, self.backbone_depth, self.axis_name, dtype
+            )
         )
         features, units, head = self.branch_features, self.branch_units, self.head_features
         branch: nn.Module
@@ -79,9 +89,15 @@ class Pose2Seg(nn.Module):
             )
         else:
             branch = SegmentationBranch(
-                features, units, head, self.stem_features, self.stem_kernel, self.axis_name, dtype
-            )
+                features, units, head, self.stem_features, self.stem_kernel, self.by_indices,
+                self.axis_name, dtype,
+            )  # fmt: skip
         self.branch = branch
+
+    @property
+    def by_indices(self) -> bool:
+        """Whether pixels are read where the CVPR 2019 version reads them."""
+        return self.sampling == "indices"
 
     def encode(self, images: UInt8[Array, "B S S 3"], train: bool = False) -> Features:
         """Features of whole images."""
@@ -110,9 +126,7 @@ class Pose2Seg(nn.Module):
             valid: False for slots without a person; they touch nothing.
             train: whether BatchNorm uses and updates the statistics of the batch.
         """
-        stride = STRIDE * self.backbone_shrink
-        to_pixels = jnp.asarray([[stride, 0, 0], [0, stride, 0]], matrices.dtype)
-        from_features = geometry.compose(matrices, to_pixels)
+        from_features = self.from_features(matrices, features.maps.shape[1])
         rois = affine_align.align_to_roi(features.maps, image_index, from_features, self.roi_size)
         if features.pixels is not None:
             seen = affine_align.align_to_roi(features.pixels, image_index, matrices, self.roi_size)
@@ -123,6 +137,17 @@ class Pose2Seg(nn.Module):
             drawn = skeleton.skeleton_features(placed, self.roi_size, limbs)
             rois = jnp.concatenate([rois, drawn.astype(rois.dtype)], axis=-1)
         return self.branch(rois, train, valid)
+
+    def from_features(self, matrices: Float[Array, "N 2 3"], side: int) -> Float[Array, "N 2 3"]:
+        """Matrices from features of side `side` to the ROI, given those from the encoded image."""
+        stride = hourglass.STRIDE * self.backbone_shrink  # also of the other backbone
+        to_pixels = _scaling(stride, matrices.dtype)
+        if not self.by_indices:
+            return geometry.compose(matrices, to_pixels)
+        from_features = geometry.compose(matrices, geometry.at_indices(to_pixels))
+        # The grid's corners stand for the corners of the features, but are read at their corner pixels.
+        corners = geometry.at_indices(_scaling((side - 1) / side, matrices.dtype))
+        return geometry.compose(corners, geometry.compose(from_features, geometry.invert(corners)))
 
     def __call__(
         self,
@@ -136,3 +161,7 @@ class Pose2Seg(nn.Module):
         """`encode` and `segment` in one."""
         features = self.encode(images, train)
         return self.segment(features, poses, matrices, image_index, valid, train)
+
+
+def _scaling(factor: int | float, dtype: Dtype) -> Float[Array, "2 3"]:
+    return jnp.asarray([[factor, 0, 0], [0, factor, 0]], dtype)

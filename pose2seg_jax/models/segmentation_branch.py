@@ -6,7 +6,9 @@ from jaxtyping import Bool, Float
 
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.models.layers import (
+    EXPANSION,
     BatchNorm,
+    Bottleneck,
     Conv,
     Dtype,
     Pointwise,
@@ -16,33 +18,6 @@ from pose2seg_jax.models.layers import (
     upsample_bilinear,
     upsample_nearest,
 )
-
-_EXPANSION = 4
-
-
-class Bottleneck(nn.Module):
-    """ResNet bottleneck: 1x1, 3x3, 1x1 to four times the width, each with BatchNorm."""
-
-    features: int
-    axis_name: str | None = None
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "N H W C"], train: bool, valid: Bool[Array, " N"]
-    ) -> Float[Array, "N H W D"]:
-        def norm(y, scale_init=nn.initializers.ones):
-            layer = BatchNorm(self.axis_name, dtype=self.dtype, scale_init=scale_init)
-            return layer(y, train, valid)
-
-        outer = _EXPANSION * self.features
-        y = nn.relu(norm(Pointwise(self.features, dtype=self.dtype)(x)))
-        y = nn.relu(norm(Conv(self.features, 3, dtype=self.dtype)(y)))
-        # Each unit starts as the identity.
-        y = norm(Pointwise(outer, dtype=self.dtype)(y), nn.initializers.zeros)
-        if x.shape[-1] != outer:
-            x = norm(Pointwise(outer, dtype=self.dtype)(x))
-        return nn.relu(x + y)
 
 
 class SegmentationBranch(nn.Module):
@@ -58,6 +33,7 @@ class SegmentationBranch(nn.Module):
         head_features: inner width of the bottleneck at full size (128).
         stem_features: channels after the first convolution (256).
         stem_kernel: its kernel (7).
+        corners: how it upsamples, see `upsample_bilinear`.
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation; parameters are float32.
     """
@@ -67,6 +43,7 @@ class SegmentationBranch(nn.Module):
     head_features: int = 128
     stem_features: int = 256
     stem_kernel: int = 7
+    corners: bool = False
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
@@ -78,7 +55,7 @@ class SegmentationBranch(nn.Module):
         x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train, valid))
         for _ in range(self.units):
             x = Bottleneck(self.features, self.axis_name, self.dtype)(x, train, valid)
-        x = upsample_bilinear(x)
+        x = upsample_bilinear(x, self.corners)
         x = Bottleneck(self.head_features, self.axis_name, self.dtype)(x, train, valid)
         return Pointwise(1, use_bias=True, dtype=self.dtype)(x)[..., 0].astype(jnp.float32)
 
@@ -147,7 +124,7 @@ class LeanSegmentationBranch(nn.Module):
         def pointwise(features, y):
             return Pointwise(features, dtype=self.dtype)(y)
 
-        y = activate(pointwise(_EXPANSION * self.features, mean_pool(x)))
+        y = activate(pointwise(EXPANSION * self.features, mean_pool(x)))
         y = Units(self.features, self.units, self.depth, self.axis_name, self.dtype)(
             y, train, valid
         )

@@ -1,0 +1,217 @@
+"""PyTorch checkpoints as NumPy arrays, without PyTorch and without executing anything in them.
+
+A checkpoint is a pickle, and a pickle can call any function that it names. Here it may name the few
+that rebuild tensors, nothing else. Both formats of `torch.save` are read: the zip archive, and the one
+from before PyTorch 1.6.
+"""
+
+import collections
+import io
+import math
+import pathlib
+import pickle
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pose2seg_jax.errors import UserError
+
+_DTYPES = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_VERSION = 1001
+_WRAPPERS = ("state_dict", "model")  # keys below which training programs put the tensors
+
+
+class TorchFileError(UserError):
+    """A file that is no PyTorch checkpoint, or holds what a checkpoint of tensors does not need."""
+
+
+class _Forbidden(Exception):  # noqa: N818 - never leaves this module
+    """A name that tensors do not need."""
+
+
+class _Storage:
+    """A type of storage, by name."""
+
+    def __init__(self, name: str):
+        self.dtype = np.dtype(_DTYPES[name])
+
+
+class _Bytes:
+    """The bytes of a storage; of the legacy format they follow after the pickle."""
+
+    def __init__(self, dtype: np.dtype, count: int):
+        self.dtype, self.count = dtype, count
+        self.values: np.ndarray | None = None
+
+
+class _Tensor:
+    """A tensor whose storage may not have been read yet."""
+
+    def __init__(self, storage: _Bytes, offset: int, shape: Any, strides: Any):
+        if not isinstance(storage, _Bytes):
+            raise ValueError("a tensor without a storage")
+        self.storage, self.offset = storage, int(offset)
+        self.shape = tuple(int(side) for side in shape)
+        self.strides = tuple(int(stride) for stride in strides)
+
+    def array(self) -> np.ndarray:
+        """The values, in order."""
+        if len(self.shape) != len(self.strides) or min((*self.shape, *self.strides, 0)) < 0:
+            raise ValueError(f"a tensor of shape {self.shape} and strides {self.strides}")
+        steps = ((side - 1) * stride for side, stride in zip(self.shape, self.strides, strict=True))
+        last = self.offset + sum(steps)
+        values = self.storage.values
+        if not math.prod(self.shape):
+            return np.zeros(self.shape, self.storage.dtype)
+        if values is None or self.offset < 0 or last >= len(values):
+            raise ValueError(f"a tensor of shape {self.shape} reaches beyond its storage")
+        size = values.itemsize
+        view = np.lib.stride_tricks.as_strided(
+            values[self.offset :], self.shape, [stride * size for stride in self.strides]
+        )
+        return np.ascontiguousarray(view).reshape(self.shape)
+
+
+def _rebuild_tensor(storage, offset, shape, strides, *_unused: Any) -> _Tensor:
+    return _Tensor(storage, offset, shape, strides)
+
+
+def _rebuild_parameter(tensor, *_unused: Any) -> _Tensor:
+    return tensor
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch", "Size"): tuple,
+    **{("torch", name): _Storage(name) for name in _DTYPES},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the names in _ALLOWED only."""
+
+    def __init__(self, file: Any, load_storage: Callable[[tuple], _Bytes]):
+        super().__init__(file, encoding="utf-8")
+        self._load_storage = load_storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise _Forbidden(f"{module}.{name}") from None
+
+    def persistent_load(self, pid: Any) -> _Bytes:
+        if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"):
+            raise ValueError(f"an unknown kind of reference, {pid!r:.80}")
+        if not isinstance(pid[1], _Storage) or not isinstance(pid[4], int) or pid[4] < 0:
+            raise ValueError(f"an unknown kind of storage, {pid!r:.80}")
+        return self._load_storage(pid)
+
+
+def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint, by name.
+
+    Names are those of the module: a leading "module." of DataParallel is dropped, and the tensors may
+    lie below "state_dict" or "model".
+
+    Raises:
+        TorchFileError: no checkpoint, truncated, or naming anything but tensors; nothing of it is run.
+    """
+    path = pathlib.Path(path)
+    try:
+        content = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
+        return _named_arrays(content)
+    except OSError as error:
+        raise TorchFileError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    except _Forbidden as error:
+        raise TorchFileError(
+            f"{path}: asks for {error}, which no tensor needs. Nothing of it was run. If you trust the"
+            " file, save its state_dict alone with PyTorch: torch.save(model.state_dict(), FILE)."
+        ) from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise TorchFileError(
+            f"{path}: is truncated, or no PyTorch checkpoint ({type(error).__name__}: {error})."
+        ) from None
+
+
+def _read_zip(path: pathlib.Path) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(names) != 1:
+            raise ValueError(f"{len(names)} members called data.pkl in place of one")
+        folder = names[0].removesuffix("data.pkl")
+        order = f"{folder}byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise ValueError("numbers in big-endian order")
+        loaded: dict[str, _Bytes] = {}
+
+        def load(pid: tuple) -> _Bytes:
+            _, kind, key, _, count = pid[:5]
+            if key not in loaded:
+                storage = _Bytes(kind.dtype, count)
+                storage.values = _values(archive.read(f"{folder}data/{key}"), storage)
+                loaded[key] = storage
+            return loaded[key]
+
+        return _Unpickler(io.BytesIO(archive.read(names[0])), load).load()
+
+
+def _read_legacy(path: pathlib.Path) -> Any:
+    loaded: dict[str, _Bytes] = {}
+
+    def load(pid: tuple) -> _Bytes:
+        _, kind, key, _, count = pid[:5]
+        if len(pid) > 5 and pid[5] is not None:
+            raise ValueError("a view of a storage")
+        return loaded.setdefault(key, _Bytes(kind.dtype, count))
+
+    with path.open("rb") as file:
+
+        def unpickle() -> Any:
+            return _Unpickler(file, load).load()
+
+        if unpickle() != _LEGACY_MAGIC or unpickle() != _LEGACY_VERSION:
+            raise ValueError("another magic number")
+        if not unpickle().get("little_endian", True):
+            raise ValueError("numbers in big-endian order")
+        content, keys = unpickle(), unpickle()
+        for key in keys:
+            storage = loaded[key]
+            if file.read(8) != storage.count.to_bytes(8, "little"):
+                raise ValueError(f"no storage of {storage.count} numbers where it should be")
+            storage.values = _values(file.read(storage.count * storage.dtype.itemsize), storage)
+    return content
+
+
+def _values(data: bytes, storage: _Bytes) -> np.ndarray:
+    if len(data) != storage.count * storage.dtype.itemsize:
+        raise ValueError(f"a storage of {len(data)} bytes in place of {storage.count} numbers")
+    return np.frombuffer(data, storage.dtype)
+
+
+def _named_arrays(content: Any) -> dict[str, np.ndarray]:
+    while isinstance(content, dict) and (inner := [k for k in _WRAPPERS if k in content]):
+        content = content[inner[0]]
+    if not isinstance(content, dict):
+        raise ValueError(f"a {type(content).__name__} in place of named tensors")
+    return {
+        str(name).removeprefix("module."): tensor.array()
+        for name, tensor in content.items()
+        if isinstance(tensor, _Tensor)
+    }
