@@ -94,11 +94,13 @@ class Dataset:
         path: the file.
         images: all of its images, also those without persons, in the order of their ids.
         skipped: reason -> ids of the annotations that were left out for it.
+        name: of its posed persons, for tables.
     """
 
     path: pathlib.Path
     images: tuple[Image, ...]
     skipped: dict[str, list[int]]
+    name: str = "COCOHUMAN"
 
     @property
     def human(self) -> tuple[Image, ...]:
@@ -172,7 +174,9 @@ def read(path: str | pathlib.Path, content: Any = None) -> Dataset:
         )
         for _, entry in sorted(image_entries.items())
     )
-    return Dataset(path, images, dict(skipped))
+    information = content.get("info")
+    name = information.get("persons") if isinstance(information, dict) else None
+    return Dataset(path, images, dict(skipped), str(name or Dataset.name))
 
 
 def occluded_pairs(image: Image, iou: float = OC_IOU) -> tuple[Person, ...]:

@@ -199,7 +199,12 @@ def ground_truth(
 
 
 def evaluate_results(
-    images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]], name: str, *, posed: bool
+    images: Sequence[coco.Image],
+    results: Sequence[Mapping[str, Any]],
+    name: str,
+    *,
+    posed: bool,
+    data: str = coco.Dataset.name,
 ) -> Evaluation:
     """All rows for a list of results.
 
@@ -210,6 +215,7 @@ def evaluate_results(
         posed: whether the results come from the annotated poses. Only then do the rows of the
             pair members alone exist; otherwise rows in which persons without a pose are ignored
             are added.
+        data: what the table calls the posed persons.
     """
     human = [image for image in images if image.posed]
     rows = []
@@ -224,10 +230,10 @@ def evaluate_results(
             metrics = segmentation_metrics(truth, scored)
             rows.append(Row(f"{label} ({count} persons)", name, scores, metrics))
 
-    add("COCOHUMAN", human, results)
+    add(data, human, results)
     if not posed:
-        add("COCOHUMAN, others ignored", human, results, ignore_others=True)
-    for label, iou in (("COCOHUMAN-OC", coco.OC_IOU), ("box IoU > .3 (ours)", _OC_LOOSE_IOU)):
+        add(f"{data}, others ignored", human, results, ignore_others=True)
+    for label, iou in ((f"{data}-OC", coco.OC_IOU), ("box IoU > .3 (ours)", _OC_LOOSE_IOU)):
         pairs = {i.id: [p.id for p in coco.occluded_pairs(i, iou)] for i in human}
         members = {person for ids in pairs.values() for person in ids}
         some = [image for image in human if pairs[image.id]]
@@ -320,7 +326,7 @@ class Evaluator:
             )
         kept = set(seen)
         images = [image for image in dataset.images if image.id in kept]
-        return evaluate_results(images, results, self._name, posed=self._posed)
+        return evaluate_results(images, results, self._name, posed=self._posed, data=dataset.name)
 
     def _predict(self, variables: Any) -> tuple[list[int], list[dict[str, Any]]]:
         """The ids of the images that were read, and their results."""
@@ -386,7 +392,7 @@ def evaluate_file(config: ml_collections.ConfigDict, results_file: str) -> Evalu
             ) from None
         persons.append({**entry, "segmentation": mask})
     name = pathlib.Path(results_file).name
-    return evaluate_results(dataset.images, persons, name, posed=False)
+    return evaluate_results(dataset.images, persons, name, posed=False, data=dataset.name)
 
 
 def save_results(path: str | pathlib.Path, results: Sequence[Mapping[str, Any]]) -> None:
