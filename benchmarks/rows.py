@@ -191,4 +191,5 @@ def network(config: Any, path: pathlib.Path | None = None) -> weights.Weights:
         return weights.load(path)
     model = train_state.create_model(config)
     variables = train_state.init_variables(config, model, jax.random.key(0))
-    return weights.Weights(config, variables, templates.load(), {"made_for": "benchmarks"})
+    made = templates.load(config.align.templates)
+    return weights.Weights(config, variables, made, {"made_for": "benchmarks"})

@@ -43,7 +43,7 @@ def main() -> None:
         train_state.create_state(config, model, optimizer, jax.random.key(0))
     )
     step: Any = parallel.train_step(
-        train.make_train_step(config, model, optimizer, templates.load())
+        train.make_train_step(config, model, optimizer, templates.load(config.align.templates))
     )
     batch = train.for_device(next(batches))
     compiled = step.lower(state, batch).compile()

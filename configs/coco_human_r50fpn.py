@@ -1,12 +1,15 @@
-"""The CVPR 2019 version of the method, for the authors' trained weights: ResNet50-FPN at 512 px.
+r"""The CVPR 2019 version of the method, for the authors' trained weights: ResNet50-FPN at 512 px.
 
-    python main.py --mode=convert_weights --from=pose2seg_release.pkl --output=r50fpn.safetensors
+    python main.py --config=configs/coco_human_r50fpn.py --mode=convert_weights \
+      --from=pose2seg_release.pkl --output=r50fpn.safetensors
     python main.py --mode=eval --weights=r50fpn.safetensors --config.dataset.coco_dir=COCO
 
 or to train it, from ImageNet weights in torchvision's format as the authors did:
 
-    python main.py --mode=convert_weights --from=resnet50.pth --output=imagenet.safetensors
-    python main.py --config=configs/coco_human_r50fpn.py --workdir=RUN --config.init_weights=imagenet.safetensors ...
+    python main.py --config=configs/coco_human_r50fpn.py --mode=convert_weights \
+      --from=resnet50.pth --output=imagenet.safetensors
+    python main.py --config=configs/coco_human_r50fpn.py --workdir=RUN \
+      --config.init_weights=imagenet.safetensors --config.dataset.coco_dir=COCO
 
 Not trained here. docs/reproduce.md has the published figures.
 """

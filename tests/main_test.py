@@ -37,6 +37,7 @@ from pose2seg_jax import (
     train,
     train_state,
     visualize,
+    weights,
 )
 from pose2seg_jax.batch_predictor import BatchPredictor, Persons
 from pose2seg_jax.checkpoints import CheckpointError, Checkpoints
@@ -315,6 +316,24 @@ def test_networks_with_box_alignment_are_trained_and_evaluated(coco_dir, tmp_pat
     trained = commands.restore(config, str(tmp_path / "run"))
     with pytest.raises(UserError, match="takes its ROIs from annotated boxes"):
         commands.evaluate(config, trained, str(poses), None)
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_training_starts_from_the_weights_of_a_file(coco_dir, tmp_path):
+    config = tiny_config(coco_dir, tmp_path / "tfds")
+    config.num_steps = 1
+    config.optimizer.learning_rate = 0.0
+    model = train_state.create_model(config)
+    variables = train_state.init_variables(config, model, jax.random.key(7))
+    path = tmp_path / "start.safetensors"
+    weights.save(path, config, variables, templates.load(), {"made_for": "a test"})
+    config.init_weights = str(path)
+    train.train(config, str(tmp_path / "run"))
+    trained = commands.restore(config, str(tmp_path / "run"))
+    jax.tree.map(np.testing.assert_array_equal, trained.variables["params"], variables["params"])
+    config.model.head_features *= 2
+    with pytest.raises(weights.WeightsError, match=r"is of a network with model\.head_features=4"):
+        train.train(config, str(tmp_path / "other"))
 
 
 @pytest.mark.usefixtures("quick_compile")
