@@ -42,6 +42,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.crop_margin = (1.5, 3.0)  # its side over the longer side of the person's box
     config.augment.color = 0.2  # brightness, contrast, saturation (ours); 0 for none
 
+    # Poses as wrong as estimated ones, up to this level of pose_noise.py (ours); 0 for annotated ones.
+    config.augment.pose_noise = 0.0
+
     config.align = ml_collections.ConfigDict()
     # "pose" (paper), "score" (CVPR 2019 version) or, for comparison, "box": the ROI is the true box, as
     # a perfect detector's.
@@ -95,6 +98,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval = ml_collections.ConfigDict()
     config.eval.batch_size = 4  # images, over all devices
     config.eval.persons_per_batch = 16  # slots; more persons than fit take further rounds
+    # Level of pose_noise.py at which annotated poses are perturbed, to see what errors cost.
+    config.eval.pose_noise = 0.0
     # A part of a predicted pose with a score below this is missing (--poses FILE).
     config.eval.part_score_threshold = 0.3
     return config

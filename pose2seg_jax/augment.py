@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Bool, Float, Key, UInt8
 
-from pose2seg_jax import affine_align, geometry
+from pose2seg_jax import affine_align, geometry, pose_noise
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.templates import FLIPPED_PARTS
 
@@ -63,7 +63,10 @@ def to_canvas(config: ml_collections.ConfigDict, batch: dict[str, Array]) -> Can
         images = jitter_colors(keys[:, 1], images, options.color)
     images = jnp.clip(jnp.round(images), 0, 255).astype(jnp.uint8)
 
-    poses = transform_poses(batch["pose"], matrices[image_index], side)
+    original = batch["pose"]
+    if options.pose_noise:
+        original = _perturb(config, batch, keys[image_index, 1])
+    poses = transform_poses(original, matrices[image_index], side)
     valid = batch["valid"] & jnp.any(poses[..., 2] > 0, axis=-1)
     to_mask = jnp.where(batch["valid"][:, None, None], batch["to_mask"], _IDENTITY)
     from_mask = geometry.compose(matrices[image_index], geometry.invert(to_mask))
@@ -74,6 +77,19 @@ def to_canvas(config: ml_collections.ConfigDict, batch: dict[str, Array]) -> Can
     x, y = geometry.apply_to_grid(geometry.compose(from_mask, _BLOCK), window // 8, window // 8)
     valid &= jnp.any(blocks & _within(x, y, side), axis=(1, 2))
     return Canvas(images, poses, masks, from_mask, valid)
+
+
+def _perturb(
+    config: ml_collections.ConfigDict, batch: dict[str, Array], keys: Key[jax.Array, " N"]
+) -> Float[jax.Array, "N P 3"]:
+    """The poses of a batch, each at a level of its own up to the config's."""
+    keys = jax.vmap(jax.random.fold_in)(keys, batch["person_id"])
+    keys = jax.vmap(jax.random.split)(keys)
+    level = config.augment.pose_noise * jax.vmap(jax.random.uniform)(keys[:, 0])
+    covered = jnp.sum(jax.lax.population_count(jnp.asarray(batch["mask"])).astype(jnp.int32), -1)
+    to_mask = jnp.where(batch["valid"][:, None, None], batch["to_mask"], _IDENTITY)
+    linear = to_mask[:, 0, 0] * to_mask[:, 1, 1]  # the window is scaled along the axes only
+    return pose_noise.perturb_poses(keys[:, 1], batch["pose"], covered / linear, level)
 
 
 def random_matrices(

@@ -1,5 +1,6 @@
 """The COCO protocol of the paper's Tables 1 and 2, for our masks or any results file."""
 
+import collections
 import contextlib
 import dataclasses
 import io
@@ -10,6 +11,7 @@ import pathlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import jax
 import ml_collections
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -17,6 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from input_pipeline import coco, synthetic
+from pose2seg_jax import pose_noise
 from pose2seg_jax.batch_predictor import NOBODY, BatchPredictor, Persons
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
@@ -289,15 +292,9 @@ class Evaluator:
         self._posed = poses_file is None
         if poses_file is None:
             ground_truth(self._dataset.human)  # whether everybody has a mask
-            self._persons = {
-                image.id: Persons(
-                    np.stack([person.pose for person in image.posed]).astype(np.float32),
-                    np.stack([person.bbox for person in image.posed]).astype(np.float32),
-                    [person.id for person in image.posed],
-                )
-                for image in self._dataset.human
-            }
-            self._name = "Pose2Seg, annotated poses"
+            level = config.eval.pose_noise
+            self._persons = _annotated(self._dataset, level, config.seed)
+            self._name = "Pose2Seg, annotated poses" + (f", noise {level:g}" if level else "")
         else:
             found = coco.read_keypoint_results(poses_file, config.eval.part_score_threshold)
             _check_images(poses_file, found, self._dataset)
@@ -354,6 +351,28 @@ class Evaluator:
             sizes = np.stack([batch["height"], batch["width"]], axis=-1)
             finish = self._predictor.start(variables, batch["image"], wanted, sizes)
             yield ids, batch["valid"], wanted, finish
+
+
+def _annotated(dataset: coco.Dataset, noise: float, seed: int) -> dict[int, Persons]:
+    """The posed persons by image id, their poses perturbed."""
+    persons = dataset.persons()
+    poses = np.asarray([person.pose for person in persons], np.float32)
+    if noise and persons:
+        ids = np.asarray([person.id for person in persons]).astype(np.uint32)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), ids)
+        areas = np.asarray([person.area for person in persons], np.float32)
+        poses = np.asarray(pose_noise.perturb_poses(keys, poses, areas, noise))
+    of_image: dict[int, list[int]] = collections.defaultdict(list)
+    for index, person in enumerate(persons):
+        of_image[person.image_id].append(index)
+    return {
+        image_id: Persons(
+            poses[rows],
+            np.stack([persons[row].bbox for row in rows]).astype(np.float32),
+            [persons[row].id for row in rows],
+        )
+        for image_id, rows in of_image.items()
+    }
 
 
 def _one_ahead(items: Iterable[_T]) -> Iterator[_T]:

@@ -10,7 +10,7 @@ import pytest
 from conftest import draw_masks, draw_person, standing_pose, tiny_config
 
 from input_pipeline.coco_human.coco_human_dataset_builder import mask_window
-from pose2seg_jax import affine_align, augment, geometry, templates
+from pose2seg_jax import affine_align, augment, geometry, pose_noise, templates
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -49,6 +49,7 @@ def _batch(images, poses, masks, index):
         "mask": np.packbits(np.stack(windows).reshape(count, -1), axis=-1),
         "to_mask": np.stack(to_mask),
         "image_index": np.arange(count, dtype=np.int32),
+        "person_id": np.arange(1, count + 1, dtype=np.uint32),
         "valid": np.ones(count, bool),
     }
 
@@ -82,6 +83,26 @@ def test_images_and_poses_go_through_one_transform(config):
                 np.testing.assert_allclose(centroid, moved[part, :2], atol=0.15)
                 checked[mirrored] += 1
     assert min(checked.values()) > 20
+
+
+def test_noise_is_of_the_poses_only_and_goes_with_the_size_of_the_person(config):
+    moved = {}
+    for size in (60, 120):
+        pose, mask = _person(160, 140, size)
+        batch = _batch(np.zeros((64, 160, 140, 3), np.uint8), [pose] * 64, [mask] * 64, range(64))
+        config.augment.pose_noise = 0.0
+        plain = _to_canvas(config)(batch)
+        config.augment.pose_noise = 1.0
+        noisy = _to_canvas(config)(batch)
+        for name in ("images", "masks", "matrices"):
+            np.testing.assert_array_equal(getattr(plain, name), getattr(noisy, name))
+        both = (plain.poses[..., 2] > 0) & (noisy.poses[..., 2] > 0)
+        distance = np.linalg.norm(noisy.poses[..., :2] - plain.poses[..., :2], axis=-1)
+        scale = np.asarray(geometry.scale_of(plain.matrices))[:, None]
+        moved[size] = np.median((distance / scale)[np.asarray(both)])
+        sigma = np.median(pose_noise.OKS_SIGMAS) * np.sqrt(mask.sum())
+        assert 0.2 * sigma < moved[size] < sigma  # levels from 0 to 1
+    assert moved[120] == pytest.approx(2 * moved[60], rel=0.2)
 
 
 @pytest.mark.parametrize("size", [60, 150])

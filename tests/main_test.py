@@ -352,6 +352,17 @@ def test_an_evaluator_compiles_in_its_first_run_only(coco_dir, tmp_path):
     assert [e["score"] for e in before.results] != [e["score"] for e in after.results]
 
 
+def test_annotated_poses_are_perturbed_alike_in_every_run(coco_dir):
+    dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
+    plain, once, again = (evaluate._annotated(dataset, level, seed=0) for level in (0.0, 1.0, 1.0))
+    for image in dataset.human:
+        persons = plain[image.id]
+        np.testing.assert_array_equal(persons.poses, [person.pose for person in image.posed])
+        assert persons.ids == [person.id for person in image.posed]
+        assert not np.array_equal(once[image.id].poses, persons.poses)
+        np.testing.assert_array_equal(once[image.id].poses, again[image.id].poses)
+
+
 def test_pose_files_are_matched_with_images(coco_dir, tmp_path):
     images = sorted((coco_dir / "val2017").iterdir())
     annotations = coco_dir / "annotations/person_keypoints_val2017.json"
