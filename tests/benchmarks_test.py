@@ -1,12 +1,13 @@
 """What the benchmarks compute besides time."""
 
 import json
+import re
 
 import numpy as np
 import pytest
-from conftest import write_coco
+from conftest import tiny_config, write_coco
 
-from benchmarks import compare, pose_floor, rows
+from benchmarks import ablations, compare, pose_floor, rows
 from input_pipeline import coco
 
 
@@ -72,3 +73,28 @@ def test_a_part_says_in_a_line_what_is_missing():
     options = rows.parser("a part").parse_args(["--config=no.py"])
     with pytest.raises(SystemExit, match=r"error: --config=no\.py: is no file"):
         rows.run(lambda: rows.load_config(options))
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_ablations_train_each_change_once(coco_dir, tmp_path, monkeypatch, capsys):
+    kept = (ablations.BASE, "1 template")
+    monkeypatch.setattr(ablations, "CHANGES", {k: ablations.CHANGES[k] for k in kept})
+    monkeypatch.setattr(ablations, "_SEEDS", (0,))
+    monkeypatch.setattr(ablations, "_NOISE", (0.0,))
+    config = tiny_config(coco_dir, tmp_path / "tfds")
+    config.num_steps = 1
+    workdir = tmp_path / "ablations"
+    ablations.ablate(config, workdir)
+    table = capsys.readouterr().out
+    assert re.search(r"^as configured +1 +\d\.\d{3} ", table, re.M)
+    assert re.search(r"^1 template +1 +\d\.\d{3} ", table, re.M)
+    assert {path.name for path in workdir.glob("*.json")} == {
+        "as_configured-0.json", "1_template-0.json", "templates-1.json", "noise-0.json",
+    }  # fmt: skip
+    first = json.loads((workdir / "as_configured-0.json").read_text())
+    assert first["AP"] == json.loads((workdir / "noise-0.json").read_text())["AP"]
+    assert ablations._spread([0.25, 0.5, 0.3]) == "0.350 +-0.125"
+    # What is there is not run again.
+    monkeypatch.setattr(ablations, "train", None)
+    ablations.ablate(config, workdir)
+    assert table.endswith(capsys.readouterr().out)

@@ -1,0 +1,122 @@
+"""What each part of the method is worth, on real persons: one change at a time, the same steps.
+
+    python benchmarks/ablations.py --workdir=DIR --config.dataset.coco_dir=COCO [--config.num_steps=1000]
+
+Trains the config (configs/coco_human_small.py) as it is and with one thing changed, evaluates, and
+perturbs the poses of the first run. Every run writes one JSON; run again, it goes on where it stopped.
+"""
+
+import json
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import ml_collections
+from absl import app, flags
+from ml_collections import config_flags
+
+from benchmarks import rows
+from pose2seg_jax import commands, evaluate
+from pose2seg_jax.train import train
+
+FLAGS = flags.FLAGS
+
+BASE = "as configured"
+# Fields that differ from the config.
+CHANGES: dict[str, dict[str, Any]] = {
+    BASE: {},
+    "no Skeleton Features": {"model.limbs": "none"},
+    "39 channels": {"model.limbs": "paper"},
+    "alignment by box": {"align.method": "box"},
+    "1 template": {"align.num_templates": 1},
+    "3 templates": {"align.num_templates": 3},
+    "no reflection": {"align.reflect": False},
+    "ROI 128": {"model.roi_size": 128},
+}
+# The paper's argument: these with three seeds, the others with one.
+_SEVERAL = (BASE, "no Skeleton Features", "alignment by box")
+_SEEDS = (0, 1, 2)
+_NOISE = (0.0, 0.5, 1.0, 2.0)
+_COLUMNS = ("AP (scores 1.0)", "AP", "AP50", "AP75", "AP-M", "AP-L", "mean IoU")
+
+
+def _slug(name: str, seed: int) -> str:
+    return f"{name.lower().replace(' ', '_')}-{seed}"
+
+
+def changed(
+    base: ml_collections.ConfigDict, name: str, seed: int, workdir: pathlib.Path
+) -> ml_collections.ConfigDict:
+    """The config of a run; templates of another number are made from the training split."""
+    config = base.copy_and_resolve_references()
+    config.update_from_flattened_dict(CHANGES[name])
+    config.seed = seed
+    if config.align.num_templates != base.align.num_templates:
+        made = workdir / f"templates-{config.align.num_templates}.json"
+        if not made.exists():
+            commands.templates(config, None, None, str(made))
+        config.align.templates = str(made)
+    return config
+
+
+def measure(config: ml_collections.ConfigDict, run: pathlib.Path, output: pathlib.Path) -> Any:
+    """Trains what is not trained yet and evaluates; the content of the JSON."""
+    if output.exists():
+        return json.loads(output.read_text())
+    start = time.perf_counter()
+    train(config, str(run))
+    minutes = (time.perf_counter() - start) / 60
+    trained = commands.restore(config, str(run))
+    found = evaluate.Evaluator(config, trained.templates).run(trained.variables).summary()
+    content = {"steps": config.num_steps, "minutes, last start": round(minutes, 1), **found}
+    output.write_text(json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def ablate(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Runs what is missing and prints the tables."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    lines: list[Sequence[str]] = [("change", "seeds", *_COLUMNS)]
+    for name in CHANGES:
+        seeds = _SEEDS if name in _SEVERAL else _SEEDS[:1]
+        found = []
+        for seed in seeds:
+            slug = _slug(name, seed)
+            config = changed(base, name, seed, workdir)
+            found.append(measure(config, workdir / slug, workdir / f"{slug}.json"))
+        lines.append((name, str(len(seeds)), *(_spread([f[c] for f in found]) for c in _COLUMNS)))
+    noisy: list[Sequence[str]] = [("pose noise", "", *_COLUMNS)]
+    for level in _NOISE:
+        config = changed(base, BASE, _SEEDS[0], workdir)
+        config.eval.pose_noise = level
+        run = workdir / _slug(BASE, _SEEDS[0])
+        content = measure(config, run, workdir / f"noise-{level:g}.json")
+        noisy.append((f"level {level:g}", "", *(_spread([content[c]]) for c in _COLUMNS)))
+    for table in (lines, noisy):
+        print("\n".join(evaluate.align_columns(table, left=1)), end="\n\n")
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean, and half of what the seeds differ by."""
+    text = f"{statistics.mean(values):.3f}"
+    return text if len(values) == 1 else f"{text} +-{(max(values) - min(values)) / 2:.3f}"
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument '{argv[1]}'.")
+    rows.run(lambda: ablate(FLAGS.config, pathlib.Path(FLAGS.workdir)))
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file(
+        "config", str(ROOT / "configs/coco_human_small.py"), "What is trained."
+    )
+    flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
+    app.run(main)
