@@ -45,7 +45,8 @@ def convert(content: Any, path: pathlib.Path, subset: str, iou_range: tuple[floa
         iou_range: keeps persons whose largest box IoU with another is in [low, high).
 
     Returns:
-        A COCO annotation file; its images keep their number as id, and `area` is that of the box.
+        A COCO annotation file, numbered as the authors' export of the same persons: poses and masks
+        predicted for that fit. `area` is that of the box.
 
     Raises:
         CocoError: the content is no OCHuman, or contradicts itself.
@@ -71,15 +72,15 @@ def convert(content: Any, path: pathlib.Path, subset: str, iou_range: tuple[floa
     counted.sort(key=lambda pair: pair[0]["image_id"])
     first, last = {"all": (0, None), "val": (0, _VAL_IMAGES), "test": (_VAL_IMAGES, None)}[subset]
     annotations: list[dict[str, Any]] = []
-    kept = []
+    kept: list[dict[str, Any]] = []
     for image, persons in counted[first:last]:
         found = list(_annotations(path, image, persons, order, iou_range))
-        if found:
-            kept.append({k: image[k] for k in ("file_name", "width", "height")})
-            kept[-1]["id"] = int(image["image_id"])
-            annotations += found
-    for number, annotation in enumerate(annotations, start=1):
-        annotation["id"] = number
+        if not found:
+            continue
+        kept.append({k: image[k] for k in ("file_name", "width", "height")} | {"id": len(kept) + 1})
+        for annotation in found:
+            annotation |= {"image_id": len(kept), "id": len(annotations) + 1}
+            annotations.append(annotation)
     low, high = iou_range
     return {
         "info": {"persons": f"OCHuman {subset}, max IoU {low:g} to {high:g}"},
@@ -131,7 +132,6 @@ def _annotations(
         keypoints = _keypoints(person["keypoints"], order, where)
         width, height = box[2] - box[0], box[3] - box[1]
         yield {
-            "image_id": int(image["image_id"]),
             "category_id": PERSON_CATEGORY,
             "iscrowd": 0,
             "bbox": [box[0], box[1], width, height],
@@ -156,15 +156,21 @@ def _keypoints(values: Any, order: list[int], where: str) -> list[float]:
 
 
 def _segmentation(segms: Any, image: dict[str, Any], where: str) -> dict[str, Any]:
-    """Outer polygons without the inner ones, as RLE."""
+    """Outer polygons without the inner ones, as RLE; those of fewer than three points are nothing.
+
+    Without any polygon the mask is empty, as in the authors' code; `coco.read` skips and names it.
+    """
     height, width = image["height"], image["width"]
     try:
         if (segms["height"], segms["width"]) != (height, width):
             raise ValueError(f"is of an image of {segms['width']}x{segms['height']}")
-        mask = mask_utils.decode(coco.encode_segmentation(segms["outer"], height, width))
-        if segms["inner"]:
-            holes = mask_utils.decode(coco.encode_segmentation(segms["inner"], height, width))
-            mask[holes > 0] = 0
+        outer, inner = (
+            mask_utils.decode(coco.encode_segmentation(polygons, height, width))
+            if (polygons := [p for p in segms[kind] if len(p) >= 6])
+            else np.zeros((height, width), np.uint8)
+            for kind in ("outer", "inner")
+        )
+        mask = outer * (1 - inner)
     except (KeyError, TypeError, ValueError) as error:
         raise coco.CocoError(
             f"{where}: 'segms' must hold polygons 'outer' and 'inner' and the image's 'height' and"
@@ -201,11 +207,14 @@ def write(
         what = f"{len(missing)} images, such as {missing[0]}" if missing else "nobody in the subset"
         raise coco.CocoError(f"{images}: does not fit {annotations}: {what} missing.")
     target = output / "annotations" / "person_keypoints_val2017.json"
+    link = output / "val2017"
+    if not link.is_symlink() and (link.exists() or target.exists()):
+        raise coco.CocoError(
+            f"{output}: holds other data, which would be overwritten; name another --output."
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(content))
-    link = output / "val2017"
-    if link.is_symlink():
-        link.unlink()
+    link.unlink(missing_ok=True)
     link.symlink_to(images.resolve(), target_is_directory=True)
     logging.warning(_AREA_WARNING, target)
     return coco.read(target)

@@ -13,6 +13,9 @@ from pose2seg_jax import torch_files, train_state
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import resnet_fpn
 
+# Parts of those networks that ours has no use for: the classifier, the pyramid's coarser levels.
+_UNUSED = ("fc.", "backbone.fpn_p2.", "backbone.fpn_p3.", "backbone.fpn_p4.")
+
 
 class ConvertError(UserError):
     """A checkpoint of another model."""
@@ -24,7 +27,7 @@ class Converted(NamedTuple):
     Attributes:
         variables: what `Pose2Seg.apply` takes.
         kind: what the checkpoint is.
-        unused: names in it that the network has no place for.
+        unused: names in it that the network has no place for, all of them known.
     """
 
     variables: Any
@@ -86,6 +89,8 @@ def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Conv
                 problems.append(f"{' or '.join(names)} holds values that are not finite")
             else:
                 flat[ours] = value
+    unused = tuple(sorted(tensors.keys() - used))
+    problems += [f"{name} has no place here" for name in unused if not name.startswith(_UNUSED)]
     if problems:
         more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise ConvertError(
@@ -93,7 +98,6 @@ def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Conv
             " CVPR 2019 checkpoint and torchvision's ResNet-50."
         )
     kind = "ImageNet ResNet-50" if imagenet else "Pose2Seg, CVPR 2019"
-    unused = tuple(sorted(tensors.keys() - used))
     if imagenet:
         variables = train_state.init_variables(config, model, jax.random.key(config.seed))
         fresh = traverse_util.flatten_dict(jax.tree.map(np.asarray, variables), sep="/")

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -335,17 +336,22 @@ class Evaluator:
                 entries += results[d][b].to_coco(seen[-1], wanted[d][b].ids)
         return seen, entries
 
+    @functools.cached_property
+    def _builder(self) -> Any:
+        """The prepared images; to see whether they are prepared, all annotations are read."""
+        from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+
+        options = self._config.dataset
+        return coco_human.prepare(synthetic.coco_dir(options), options.data_dir, "validation")
+
     def _started(self, variables: Any) -> Iterator[tuple[Any, ...]]:
         """Batches of which the devices know already."""
         from input_pipeline import pipeline
-        from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
         from pose2seg_jax import parallel
 
-        config = self._config
-        coco_dir = synthetic.coco_dir(config.dataset)
-        builder = coco_human.prepare(coco_dir, config.dataset.data_dir, "validation")
         variables = parallel.replicate(variables)
-        for batch in pipeline.eval_batches(builder, config, num_devices=self._devices):
+        batches = pipeline.eval_batches(self._builder, self._config, num_devices=self._devices)
+        for batch in batches:
             ids = np.where(batch["valid"], batch["image_id"], -1)
             wanted = [[self._persons.get(int(image_id), NOBODY) for image_id in row] for row in ids]
             sizes = np.stack([batch["height"], batch["width"]], axis=-1)

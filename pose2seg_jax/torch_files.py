@@ -1,8 +1,8 @@
 """PyTorch checkpoints as NumPy arrays, without PyTorch and without executing anything in them.
 
 A checkpoint is a pickle, and a pickle can call any function that it names. Here it may name the few
-that rebuild tensors, nothing else. Both formats of `torch.save` are read: the zip archive, and the one
-from before PyTorch 1.6.
+that rebuild tensors, nothing else, and set attributes of none. The zip archive of `torch.save` is
+read, and the format from before PyTorch 1.6 ("legacy"); the tar archive from before 0.1.10 is not.
 """
 
 import collections
@@ -10,18 +10,21 @@ import io
 import math
 import pathlib
 import pickle
+import tarfile
 import zipfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from pose2seg_jax.errors import UserError
 
-_DTYPES = {
+_DTYPES: dict[str, Any] = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
+    "BFloat16Storage": jnp.bfloat16,
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -32,6 +35,7 @@ _DTYPES = {
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _WRAPPERS = ("state_dict", "model")  # keys below which training programs put the tensors
+_LARGEST_PICKLE = 2**26  # bytes; names and shapes of a network take a hundred thousand
 
 
 class TorchFileError(UserError):
@@ -42,11 +46,10 @@ class _Forbidden(Exception):  # noqa: N818 - never leaves this module
     """A name that tensors do not need."""
 
 
-class _Storage:
-    """A type of storage, by name."""
+class _Storage(NamedTuple):
+    """A type of storage."""
 
-    def __init__(self, name: str):
-        self.dtype = np.dtype(_DTYPES[name])
+    dtype: np.dtype
 
 
 class _Bytes:
@@ -71,12 +74,13 @@ class _Tensor:
         """The values, in order."""
         if len(self.shape) != len(self.strides) or min((*self.shape, *self.strides, 0)) < 0:
             raise ValueError(f"a tensor of shape {self.shape} and strides {self.strides}")
+        values = self.storage.values
+        count = math.prod(self.shape)
+        if not count:
+            return np.zeros(self.shape, self.storage.dtype)
         steps = ((side - 1) * stride for side, stride in zip(self.shape, self.strides, strict=True))
         last = self.offset + sum(steps)
-        values = self.storage.values
-        if not math.prod(self.shape):
-            return np.zeros(self.shape, self.storage.dtype)
-        if values is None or self.offset < 0 or last >= len(values):
+        if values is None or self.offset < 0 or max(count, last + 1) > len(values):
             raise ValueError(f"a tensor of shape {self.shape} reaches beyond its storage")
         size = values.itemsize
         view = np.lib.stride_tricks.as_strided(
@@ -99,12 +103,19 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch", "Size"): tuple,
-    **{("torch", name): _Storage(name) for name in _DTYPES},
+    **{("torch", name): _Storage(np.dtype(dtype)) for name, dtype in _DTYPES.items()},
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows the names in _ALLOWED only."""
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
+    """Knows the names in _ALLOWED only, and sets attributes of nothing.
+
+    The one written in Python: what an opcode does can be changed in it.
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]  # noqa: RUF012
+
+    stack: list[Any]
 
     def __init__(self, file: Any, load_storage: Callable[[tuple], _Bytes]):
         super().__init__(file, encoding="utf-8")
@@ -118,10 +129,18 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Bytes:
         if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"):
-            raise ValueError(f"an unknown kind of reference, {pid!r:.80}")
+            raise ValueError("a reference to something other than a storage")
         if not isinstance(pid[1], _Storage) or not isinstance(pid[4], int) or pid[4] < 0:
-            raise ValueError(f"an unknown kind of storage, {pid!r:.80}")
+            raise ValueError("a storage of an unknown type or size")
         return self._load_storage(pid)
+
+    def load_build(self) -> None:
+        """State of an object: PyTorch's is the version of each module, which nobody needs here."""
+        self.stack.pop()
+        if type(self.stack[-1]) is not collections.OrderedDict:
+            raise _Forbidden("attributes of its own choice")
+
+    dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]
 
 
 def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -135,8 +154,16 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """
     path = pathlib.Path(path)
     try:
+        if tarfile.is_tarfile(path):
+            raise TorchFileError(
+                f"{path}: is in PyTorch's oldest format, a tar archive. Save it anew with PyTorch:"
+                " torch.save(torch.load(FILE), OTHER). Of torchvision's ResNet-50 there is a newer"
+                " file, resnet50-0676ba61.pth."
+            )
         content = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
         return _named_arrays(content)
+    except TorchFileError:
+        raise
     except OSError as error:
         raise TorchFileError(f"{path}: cannot be read: {error.strerror or error}.") from None
     except _Forbidden as error:
@@ -146,7 +173,8 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         ) from None
     except Exception as error:  # a damaged pickle can raise anything
         raise TorchFileError(
-            f"{path}: is truncated, or no PyTorch checkpoint ({type(error).__name__}: {error})."
+            f"{path}: is truncated, or no PyTorch checkpoint ({type(error).__name__}: {error}); get it"
+            " again, or save a state_dict with PyTorch: torch.save(model.state_dict(), FILE)."
         ) from None
 
 
@@ -156,8 +184,16 @@ def _read_zip(path: pathlib.Path) -> Any:
         if len(names) != 1:
             raise ValueError(f"{len(names)} members called data.pkl in place of one")
         folder = names[0].removesuffix("data.pkl")
+
+        def member(name: str, most: int) -> bytes:
+            information = archive.getinfo(name)
+            # PyTorch does not compress: what is larger than its place in the file is no checkpoint.
+            if information.compress_type != zipfile.ZIP_STORED or information.file_size > most:
+                raise ValueError(f"a member of {information.file_size} bytes in place of {most}")
+            return archive.read(name)
+
         order = f"{folder}byteorder"
-        if order in archive.namelist() and archive.read(order) != b"little":
+        if order in archive.namelist() and member(order, 100) != b"little":
             raise ValueError("numbers in big-endian order")
         loaded: dict[str, _Bytes] = {}
 
@@ -165,11 +201,12 @@ def _read_zip(path: pathlib.Path) -> Any:
             _, kind, key, _, count = pid[:5]
             if key not in loaded:
                 storage = _Bytes(kind.dtype, count)
-                storage.values = _values(archive.read(f"{folder}data/{key}"), storage)
+                data = member(f"{folder}data/{key}", count * kind.dtype.itemsize)
+                storage.values = _values(data, storage)
                 loaded[key] = storage
             return loaded[key]
 
-        return _Unpickler(io.BytesIO(archive.read(names[0])), load).load()
+        return _Unpickler(io.BytesIO(member(names[0], _LARGEST_PICKLE)), load).load()
 
 
 def _read_legacy(path: pathlib.Path) -> Any:
@@ -206,8 +243,9 @@ def _values(data: bytes, storage: _Bytes) -> np.ndarray:
 
 
 def _named_arrays(content: Any) -> dict[str, np.ndarray]:
-    while isinstance(content, dict) and (inner := [k for k in _WRAPPERS if k in content]):
-        content = content[inner[0]]
+    for key in _WRAPPERS:
+        if isinstance(content, dict) and key in content:
+            content = content[key]
     if not isinstance(content, dict):
         raise ValueError(f"a {type(content).__name__} in place of named tensors")
     return {

@@ -58,15 +58,16 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     )
     # What only the evaluation needs is checked now, not after hours of training.
     evaluator = evaluate.Evaluator(config, pose_templates)
+    start: dict[str, Any] = {}
+    if config.init_weights and not resumes:
+        start = weights.load_for(config, config.init_weights)
     builder = parallel.first_process_first(
         "prepared", lambda: coco_human.prepare(coco_dir, config.dataset.data_dir, "train")
     )
     model = train_state.create_model(config, parallel.AXIS)
     optimizer = train_state.create_optimizer(config)
     state = train_state.create_state(config, model, optimizer, jax.random.key(config.seed))
-    if config.init_weights and not resumes:
-        variables = weights.load_for(config, config.init_weights)
-        state = state.replace(**variables)
+    state = state.replace(**start)
     position = 0
     if resumes:
         state, position = checkpoints.restore(state)

@@ -64,6 +64,11 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
     for field, least in (("branch_depth", 0), ("backbone_shrink", 1)):
         if options[field] < least:
             raise UserError(f"config field model.{field} is {options[field]}; {least} or more.")
+    if options.sampling == "indices" and options.backbone_shrink > 1:
+        raise UserError(
+            "config field model.backbone_shrink must be 1 with model.sampling='indices': the CVPR 2019"
+            " version has no such backbone."
+        )
     roi_multiple = 2 * 2**options.branch_depth
     if config.dataset.image_size % multiple or options.roi_size % roi_multiple:
         raise UserError(

@@ -101,7 +101,8 @@ def load(path: str | pathlib.Path) -> Weights:
     except safetensors.SafetensorError as error:
         start = path.read_bytes()[:2]
         what = (
-            "is a pickle or a PyTorch file; convert it first, nothing in it is run here"
+            "is a pickle or a PyTorch file, of which nothing is run here; main.py --mode=convert_weights"
+            " --from=FILE reads the authors' weights and ImageNet's"
             if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
             else "is truncated, or no safetensors file"
         )
@@ -129,12 +130,12 @@ def load_for(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Any
         WeightsError: as `load`, and where the file is of another network.
     """
     loaded = load(path)
-    wanted, found = (_network_fields(c)["model"] for c in (config, loaded.config))
-    for name in sorted(wanted.keys() - {"dtype"}):
-        if wanted[name] != found.get(name):
+    wanted, found = map(_network_fields, (config, loaded.config))
+    for part, name in [("align", "method"), *(("model", name) for name in sorted(wanted["model"]))]:
+        if name != "dtype" and wanted[part][name] != found[part].get(name):
             raise WeightsError(
-                f"{path}: is of a network with model.{name}={found.get(name)}, but the config says"
-                f" {wanted[name]}; use the config that it was made with."
+                f"{path}: is of a network with {part}.{name}={found[part].get(name)}, but the config"
+                f" says {wanted[part][name]}; use the config that it was made with."
             )
     return loaded.variables
 

@@ -239,9 +239,10 @@ def _without(tensors, name):
         (lambda t: t | {"segnet.conv1.weight": np.zeros((256, 256, 7, 7))}, r"segnet.conv1.weight has shape \(256, 256, 7, 7\)"),
         (lambda t: t | {"segnet.conv1.bias": np.zeros(255)}, r"segnet.conv1.bias.* \(255,\)"),
         (lambda t: t | {"backbone.bn1.weight": np.full(64, np.nan)}, "backbone.bn1.weight holds values that are not finite"),
+        (lambda t: t | {"backbone.layer3.6.conv1.weight": np.zeros((256, 1024, 1, 1))}, "backbone.layer3.6.conv1.weight has no place here"),
         (lambda t: {"classifier.weight": np.zeros((3, 3))}, r"is of another model: .* and \d+ more"),
     ],
-    ids=["missing", "mean", "shape", "bias", "nan", "other"],
+    ids=["missing", "mean", "shape", "bias", "nan", "deeper", "other"],
 )  # fmt: skip
 def test_checkpoints_of_another_model_are_refused(rule_made, monkeypatch, change, message):
     monkeypatch.setattr(torch_files, "read", lambda path: change(rule_made))

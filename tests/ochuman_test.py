@@ -39,7 +39,7 @@ def test_the_own_format_becomes_coco(native, tmp_path, caplog):
 
     content = _content(native)
     names = content["keypoint_names"]
-    images = {int(image["image_id"]): image for image in content["images"]}
+    images = dict(enumerate(content["images"], start=1))
     for image in dataset.human:
         theirs = [p for p in images[image.id]["annotations"] if p["keypoints"] and p["segms"]]
         for ours, person in zip(image.posed, theirs, strict=True):
@@ -78,9 +78,14 @@ def test_subsets_and_ranges(native):
     for number in np.random.RandomState(0).permutation(2600).tolist():
         image = copy.copy(content["images"][number % 10])
         large["images"].append({**image, "image_id": f"{number:06}"})
-    val, test = ([i["id"] for i in _convert(large, s)["images"]] for s in ("val", "test"))
-    assert val == list(range(2500))
-    assert test == list(range(2500, 2600))
+    for number, image in enumerate(large["images"]):
+        image["file_name"] = f"{image['image_id']}-{number}.jpg"
+    val, test = (_convert(large, subset)["images"] for subset in ("val", "test"))
+    names = [int(image["file_name"].split("-")[0]) for image in val + test]
+    assert names == list(range(2600))
+    # Numbered like the authors' export of the subset.
+    assert [image["id"] for image in val] == list(range(1, 2501))
+    assert [image["id"] for image in test] == list(range(1, 101))
 
     values = sorted(
         p["max_iou"]
@@ -118,16 +123,39 @@ def _set(person, **fields):
         (lambda p: p["keypoints"].__setitem__(2, 7), r"visibility 7.0 must be 0, 1, 2 or 3"),
         (lambda p: p["segms"].pop("outer"), "'segms' must hold polygons"),
         (lambda p: p["segms"].update(width=7), "is of an image of 7x300"),
-        (lambda p: p["segms"].update(outer=[]), "no polygon of three points"),
         (lambda p: _set(p, segms=3), "'segms' must hold polygons"),
     ],
-    ids=["box", "iou", "keypoints", "visibility", "outer", "size", "empty", "number"],
+    ids=["box", "iou", "keypoints", "visibility", "outer", "size", "number"],
 )
 def test_bad_persons_are_named(native, change, message):
     content = _content(native)
     change(next(p for p in content["images"][0]["annotations"] if p["segms"]))
     with pytest.raises(coco.CocoError, match=message):
         _convert(content)
+
+
+def test_a_person_without_a_usable_polygon_is_skipped_and_named(native, tmp_path):
+    content = _content(native)
+    first, second = (p for p in content["images"][0]["annotations"] if p["segms"])
+    first["segms"]["outer"] = [[1, 2, 3, 4]]
+    second["segms"]["inner"] = [[1, 2, 3, 4]]
+    changed = tmp_path / "ochuman.json"
+    changed.write_text(json.dumps(content))
+    dataset = ochuman.write(changed, native / "images", tmp_path / "out")
+    assert dataset.skipped == {"segmentation: empty mask": [1]}
+    assert len(dataset.persons()) == 15
+
+
+def test_other_data_is_not_overwritten(native, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").mkdir()
+    precious = tmp_path / "annotations/person_keypoints_val2017.json"
+    precious.write_text("{}")
+    with pytest.raises(coco.CocoError, match="holds other data, which would be overwritten"):
+        ochuman.write(native / "ochuman.json", native / "images", tmp_path)
+    assert precious.read_text() == "{}"
+    for _ in range(2):  # its own output may be written again
+        ochuman.write(native / "ochuman.json", native / "images", tmp_path / "own")
 
 
 def test_other_files_and_missing_images_are_named(native, tmp_path):

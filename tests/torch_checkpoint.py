@@ -9,7 +9,12 @@ import zipfile
 
 import numpy as np
 
-_STORAGES = {"<f4": "FloatStorage", "<f2": "HalfStorage", "<i8": "LongStorage"}
+_STORAGES = {
+    "float32": "FloatStorage",
+    "float16": "HalfStorage",
+    "bfloat16": "BFloat16Storage",
+    "int64": "LongStorage",
+}
 
 
 class _Tensor:
@@ -34,7 +39,7 @@ class _Pickler(pickle.Pickler):
             return None
         key = str(len(self.storages))
         self.storages[key] = value
-        kind = getattr(self.torch, _STORAGES[value.dtype.str])
+        kind = getattr(self.torch, _STORAGES[value.dtype.name])
         pid = ("storage", kind, key, "cpu", value.size)
         return (*pid, None) if self.legacy else pid
 

@@ -3,8 +3,10 @@
 import io
 import os
 import pickle
+import tarfile
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_checkpoint
@@ -15,6 +17,7 @@ TENSORS = {
     "a.weight": np.random.RandomState(0).randn(4, 3, 2, 2).astype(np.float32),
     "a.bias": np.asarray([1.5, -2], np.float16),
     "n": np.asarray(7, np.int64),
+    "b": np.asarray([0.5, 3], jnp.bfloat16),
     "empty": np.zeros((0, 3), np.float32),
 }
 
@@ -71,6 +74,11 @@ def _malicious(canary):
     yield "dotted", b"\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.__init__\x93."
     yield "object", b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(cos\nsystem\nK\x00))tR."
     yield "class", b"\x80\x02cbuiltins\nexec\nX\x04\x00\x00\x00passq\x00\x85R."
+    # Attributes of what is allowed: they would change how the next file is read.
+    for name in ("FloatStorage", "Size"):
+        yield name, b"\x80\x02ctorch\n%b\n}X\x05\x00\x00\x00dtypeK\x04sb." % name.encode()
+    rebuild = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x0c\x00\x00\x00__defaults__K\x04sb."
+    yield "function", rebuild
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -99,6 +107,44 @@ def test_an_attack_in_place_of_the_header_runs_nothing(tmp_path):
     assert not canary.exists()
 
 
+def test_small_files_do_not_take_much_memory_or_time(tmp_path):
+    path = tmp_path / "a.pth"
+    torch_checkpoint.write(path, {"a": np.zeros((2, 3), np.float32)})
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    pickled = members["archive/data.pkl"]
+    expanded = pickled.replace(b"K\x02K\x03\x86", b"J\x00\x00\x00\x7fK\x03\x86", 1)
+    expanded = expanded.replace(b"K\x03K\x01\x86", b"K\x00K\x01\x86", 1)  # stride 0
+    endless = b"\x80\x02}q\x00X\x0a\x00\x00\x00state_dicth\x00s."  # a dictionary in itself
+    index = b"\x80\x02Nr\xff\xff\xff\x7f."  # an index of the memo
+    for changed, message in (
+        (expanded, "reaches beyond its storage"),
+        (endless, None),
+        (index, "in place of named tensors"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in (members | {"archive/data.pkl": changed}).items():
+                archive.writestr(name, data)
+        if message is None:
+            assert torch_files.read(path) == {}
+            continue
+        with pytest.raises(torch_files.TorchFileError, match=message):
+            torch_files.read(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(torch_files.TorchFileError, match="a member of"):
+        torch_files.read(path)
+
+
+def test_the_oldest_format_is_named(tmp_path):
+    with tarfile.open(tmp_path / "resnet50.pth", "w") as archive:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(torch_files.TorchFileError, match="is in PyTorch's oldest format"):
+        torch_files.read(tmp_path / "resnet50.pth")
+
+
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 def test_truncated_files_are_said_to_be(tmp_path, legacy):
     path = tmp_path / "a.pth"
@@ -107,7 +153,7 @@ def test_truncated_files_are_said_to_be(tmp_path, legacy):
     for keep in (0, 1, 20, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:keep])
         with pytest.raises(
-            torch_files.TorchFileError, match="is truncated, or no PyTorch checkpoint"
+            torch_files.TorchFileError, match=r"is truncated, or no PyTorch checkpoint|asks for"
         ):
             torch_files.read(path)
     with pytest.raises(torch_files.TorchFileError, match="cannot be read: No such file"):

@@ -140,7 +140,7 @@ class Pose2Seg(nn.Module):
 
     def from_features(self, matrices: Float[Array, "N 2 3"], side: int) -> Float[Array, "N 2 3"]:
         """Matrices from features of side `side` to the ROI, given those from the encoded image."""
-        stride = hourglass.STRIDE * self.backbone_shrink  # also of the other backbone
+        stride = hourglass.STRIDE * self.backbone_shrink  # of both backbones
         to_pixels = _scaling(stride, matrices.dtype)
         if not self.by_indices:
             return geometry.compose(matrices, to_pixels)

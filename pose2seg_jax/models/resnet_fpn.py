@@ -15,7 +15,6 @@ from pose2seg_jax.models.layers import (
 )
 
 UNITS = (3, 4, 6, 3)  # bottlenecks a stage
-STRIDE = 4  # image pixels per feature pixel
 COARSEST = 32  # image pixels per pixel of the last stage: sides of images must be multiples
 
 
