@@ -1,4 +1,4 @@
-"""pose2seg_jax: train, evaluate, predict, make templates.
+"""pose2seg_jax: train, evaluate, predict, make templates, convert weights.
 
     python main.py --config=configs/coco_human.py --workdir=RUN [--mode=train|eval|predict|...]
 
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> None:
             commands.report(config, _flag("workdir"), _flag("output"), FLAGS.checkpoint)
         elif FLAGS.mode == "predict":
             image, poses, output = map(_flag, ("image", "poses", "output"))
-            predictor = Pose2SegPredictor.from_weights(_trained(config))
+            predictor = Pose2SegPredictor.from_weights(_trained(config), flip=config.eval.flip)
             commands.predict(config, predictor, image, poses, output)
         elif FLAGS.results:
             commands.evaluate_file(config, FLAGS.results)

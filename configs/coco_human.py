@@ -98,6 +98,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval = ml_collections.ConfigDict()
     config.eval.batch_size = 4  # images, over all devices
     config.eval.persons_per_batch = 16  # slots; more persons than fit take further rounds
+    config.eval.flip = (
+        False  # predict the mirrored image too, and take the mean: twice the work (ours)
+    )
     # Level of pose_noise.py at which annotated poses are perturbed, to see what errors cost.
     config.eval.pose_noise = 0.0
     # A part of a predicted pose with a score below this is missing (--poses FILE).

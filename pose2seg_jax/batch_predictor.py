@@ -46,15 +46,12 @@ class BatchPredictor:
         self._devices = parallel.num_local_devices()
         self._slots = -(-persons_per_batch // self._devices)
 
-        def encode(variables, images):
-            return network.model.apply(variables, images, method="encode")
-
         def segment(variables, features, poses, sizes, image_index, valid, boxes):
             return predict_rois(
                 network, variables, features, poses, sizes, image_index, valid, boxes
             )
 
-        self._encode = parallel.map_devices(encode, 1, 1)
+        self._encode = parallel.map_devices(network.encode, 1, 1)
         self._segment = parallel.map_devices(segment, 1, 6)
 
     def start(

@@ -310,7 +310,7 @@ class Evaluator:
             self._name = f"Pose2Seg, poses of {pathlib.Path(poses_file).name}"
         self._devices = parallel.num_local_devices()
         pipeline.share(config.eval, "batch_size", self._devices)
-        network = Network.from_config(config, pose_templates)
+        network = Network.from_config(config, pose_templates, config.eval.flip)
         self._predictor = BatchPredictor(network, config.eval.persons_per_batch)
 
     def run(self, variables: Any) -> Evaluation:

@@ -43,6 +43,7 @@ class Network:
         reflect: whether mirrored alignments are tried.
         method: "pose" aligns by pose; "score" so too, as the CVPR 2019 version does; "box" by a given
             box, for comparison.
+        flip: whether the image is predicted mirrored too, and the mean taken: twice the work.
     """
 
     model: Pose2Seg
@@ -50,15 +51,24 @@ class Network:
     image_size: int
     reflect: bool = True
     method: str = "pose"
+    flip: bool = False
 
     @classmethod
-    def from_config(cls, config: ml_collections.ConfigDict, pose_templates: Array) -> "Network":
+    def from_config(
+        cls, config: ml_collections.ConfigDict, pose_templates: Array, flip: bool = False
+    ) -> "Network":
         """The network of an experiment."""
         model = train_state.create_model(config)
         options = config.align
-        return cls(
-            model, pose_templates, config.dataset.image_size, options.reflect, options.method
-        )
+        side = config.dataset.image_size
+        return cls(model, pose_templates, side, options.reflect, options.method, flip)
+
+    def encode(self, variables: Any, images: UInt8[Array, "B S S 3"]) -> Features:
+        """Features of B letterboxed images, and behind them of the same mirrored where `flip` asks."""
+        if self.flip:
+            images = jnp.concatenate([images, images[:, :, ::-1]])
+        features: Any = self.model.apply(variables, images, method="encode")
+        return features
 
     def to_canvas(self, sizes: Float[Array, "*batch 2"]) -> Float[jax.Array, "*batch 2 3"]:
         """Matrices that letterbox images of (height, width) into what the network sees."""
@@ -96,7 +106,7 @@ def predict_rois(
     Args:
         network: the network.
         variables: its parameters and batch statistics.
-        features: `model.encode` of letterboxed images.
+        features: `network.encode` of letterboxed images.
         poses: (x, y, v) in the coordinates of the original images. A part outside of its image
             counts as missing.
         sizes: (height, width) of the original image of each person.
@@ -119,18 +129,33 @@ def predict_rois(
     to_canvas = network.to_canvas(sizes)
     from_canvas = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
     placed = geometry.apply_to_poses(to_canvas, poses)
-    logits: Any = network.model.apply(
-        variables, features, placed, from_canvas, image_index, valid, method="segment"
-    )
+
+    def segment(poses, matrices, image_index):
+        logits: Any = network.model.apply(
+            variables, features, poses, matrices, image_index, valid, method="segment"
+        )
+        return jax.nn.sigmoid(logits)
+
+    probabilities = segment(placed, from_canvas, image_index)
+    if network.flip:
+        canvas, roi = (_mirror(side) for side in (network.image_size, network.model.roi_size))
+        mirrored = geometry.apply_to_poses(canvas, placed)[:, np.asarray(templates.FLIPPED_PARTS)]
+        matrices = geometry.compose(roi, geometry.compose(from_canvas, canvas))
+        other = segment(mirrored, matrices, image_index + features.maps.shape[0] // 2)
+        probabilities = (probabilities + other[:, :, ::-1]) / 2
     # Of a pose without any part in the image, nothing is known: its mask is empty.
     known = valid & jnp.any(poses[..., 2] > 0, axis=-1)
-    probabilities = jax.nn.sigmoid(logits) * known[:, None, None]
+    probabilities = probabilities * known[:, None, None]
     scores = losses.mask_score(probabilities)
     if network.model.by_indices:
         # OpenCV fades out beyond the outermost centres of the ROI, where we repeat their values.
         probabilities = jnp.pad(probabilities, [(0, 0), (1, 1), (1, 1)])
         alignment = alignment._replace(matrix=jnp.asarray(alignment.matrix).at[..., 2].add(1))
     return RoiPrediction(probabilities, scores, alignment)
+
+
+def _mirror(side: int) -> np.ndarray:
+    return np.asarray([[-1, 0, side], [0, 1, 0]], np.float32)
 
 
 def predict_masks(
@@ -177,7 +202,7 @@ def predict_masks(
     )
     canvas = jnp.clip(jnp.round(canvas), 0, 255).astype(jnp.uint8)
     count = poses.shape[0]
-    features: Any = network.model.apply(variables, canvas[None], method="encode")
+    features = network.encode(variables, canvas[None])
     sizes = jnp.broadcast_to(size, (count, 2))
     index = jnp.zeros(count, jnp.int32)
     rois = predict_rois(network, variables, features, poses, sizes, index, valid)
@@ -248,13 +273,10 @@ class Pose2SegPredictor:
         self._pose_estimator = pose_estimator
 
         # The variables are arguments: as constants they would be compiled in, seven times.
-        def encode(variables, canvas):
-            return network.model.apply(variables, canvas, method="encode")
-
         def segment(variables, features, poses, sizes, image_index, valid):
             return predict_rois(network, variables, features, poses, sizes, image_index, valid)
 
-        self._encode = jax.jit(encode)
+        self._encode = jax.jit(network.encode)
         self._segment = jax.jit(segment)
 
     @classmethod
@@ -262,24 +284,31 @@ class Pose2SegPredictor:
         cls,
         path: str | pathlib.Path,
         *,
+        flip: bool = False,
         pose_estimator: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> "Pose2SegPredictor":
         """A predictor from a weights file (main.py --mode=export_weights).
 
+        Args:
+            path: of the file.
+            flip: whether images are predicted mirrored too: a little better, for twice the time.
+            pose_estimator: see `__init__`.
+
         Raises:
             WeightsError: missing, truncated, of another program, model or convention.
         """
-        return cls.from_weights(weights.load(path), pose_estimator=pose_estimator)
+        return cls.from_weights(weights.load(path), flip=flip, pose_estimator=pose_estimator)
 
     @classmethod
     def from_weights(
         cls,
         loaded: Weights,
         *,
+        flip: bool = False,
         pose_estimator: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> "Pose2SegPredictor":
-        """A predictor from loaded weights."""
-        network = Network.from_config(loaded.config, loaded.templates)
+        """A predictor from loaded weights; see `load`."""
+        network = Network.from_config(loaded.config, loaded.templates, flip)
         return cls(network, loaded.variables, pose_estimator=pose_estimator)
 
     def encode(self, image: Array) -> EncodedImage:

@@ -1,5 +1,6 @@
 """The Python API: one image of any size, any number of poses."""
 
+import dataclasses
 import functools
 import json
 import subprocess
@@ -11,7 +12,12 @@ import pytest
 from conftest import ROOT, count_compilations, standing_pose, tiny_config
 
 from pose2seg_jax import Pose2SegPredictor, affine_align, predict_masks, templates, train_state
-from pose2seg_jax.predictor import InputError, _checked_poses, letterbox_image
+from pose2seg_jax.predictor import (
+    InputError,
+    _checked_poses,
+    letterbox_image,
+    predict_rois,
+)
 from pose2seg_jax.weights import Weights, WeightsError
 
 
@@ -198,3 +204,29 @@ def test_geometry_needs_no_flax_and_the_predictor_no_tensorflow():
         "assert 'flax' not in sys.modules; pose2seg_jax.Pose2SegPredictor; assert 'orbax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_with_flips_a_mirrored_image_has_the_mirrored_masks(predictor):
+    """Boxes place mirrored ROIs exactly, which templates do not."""
+    side = predictor.network.image_size
+    roi = predictor.network.model.roi_size
+    network = dataclasses.replace(predictor.network, method="box", flip=True)
+    image = _image(side, side, 0)[None]
+    poses = _poses(3, side, 0).astype(np.float32)
+    boxes = np.asarray([[3, 5, 30, 40], [10, 2, 25, 50], [0, 0, side, side]], np.float32)
+    mirrored = (poses * [-1, 1, 1] + [side, 0, 0])[:, templates.FLIPPED_PARTS].astype(np.float32)
+    turned = boxes * [-1, 1, 1, 1] + [side, 0, 0, 0] - boxes[:, 2:3] * [1, 0, 0, 0]
+
+    @jax.jit
+    def run(image, poses, boxes):
+        features = network.encode(predictor.variables, image)
+        sizes, index = np.full((3, 2), side, np.float32), np.zeros(3, np.int32)
+        return predict_rois(
+            network, predictor.variables, features, poses, sizes, index, np.ones(3, bool), boxes
+        ).probabilities
+
+    plain = run(image, poses, boxes)
+    assert plain.shape == (3, roi, roi)
+    other = run(image[:, :, ::-1], mirrored, turned.astype(np.float32))
+    np.testing.assert_allclose(other[:, :, ::-1], plain, atol=1e-4)
+    assert np.abs(plain - plain[:, :, ::-1]).max() > 0.01
