@@ -31,7 +31,10 @@ flags.DEFINE_string(
     "checkpoint", "latest", "eval, predict, export_weights, report: 'latest', 'best' or a step."
 )
 flags.DEFINE_string(
-    "weights", None, "eval, predict: a weights file, in place of --config and --workdir."
+    "weights",
+    None,
+    "eval, predict: a weights file, in place of --config and --workdir; without any of them the model of"
+    " the package.",
 )
 flags.DEFINE_string("image", None, "predict: an image file or a directory of images.")
 flags.DEFINE_string(
@@ -93,19 +96,21 @@ def main(argv: list[str]) -> None:
         elif FLAGS.results:
             commands.evaluate_file(config, FLAGS.results)
         else:
-            beside = f"{FLAGS.workdir}/results.json" if not FLAGS.weights else None
+            beside = (
+                f"{FLAGS.workdir}/results.json" if FLAGS.workdir and not FLAGS.weights else None
+            )
             commands.evaluate(config, _trained(config), FLAGS.poses, FLAGS.output or beside)
     except UserError as error:
         sys.exit(f"error: {error}")
 
 
 def _trained(config):
-    """The network of --weights, or of a checkpoint in --workdir."""
+    """The network of --weights, of a checkpoint in --workdir, or of the package."""
     from pose2seg_jax import commands, weights
 
-    if FLAGS.weights:
-        return weights.load(FLAGS.weights)
-    return commands.restore(config, _flag("workdir"), FLAGS.checkpoint)
+    if FLAGS.workdir and not FLAGS.weights:
+        return commands.restore(config, FLAGS.workdir, FLAGS.checkpoint)
+    return weights.load(FLAGS.weights)
 
 
 def _flag(name: str) -> str:

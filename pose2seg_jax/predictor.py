@@ -240,7 +240,7 @@ class EncodedImage(NamedTuple):
 class Pose2SegPredictor:
     """Masks of people in photos of any size, from their poses.
 
-        predictor = Pose2SegPredictor.load("model.safetensors")
+        predictor = Pose2SegPredictor.load()      # the model of the package, or a weights file
         result = predictor(image, poses)          # masks, boxes, scores, to_coco()
 
     The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons: seven
@@ -282,7 +282,7 @@ class Pose2SegPredictor:
     @classmethod
     def load(
         cls,
-        path: str | pathlib.Path,
+        path: str | pathlib.Path | None = None,
         *,
         flip: bool = False,
         pose_estimator: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -290,7 +290,7 @@ class Pose2SegPredictor:
         """A predictor from a weights file (main.py --mode=export_weights).
 
         Args:
-            path: of the file.
+            path: of the file; None for the model of the package (docs/model_card.md).
             flip: whether images are predicted mirrored too: a little better, for twice the time.
             pose_estimator: see `__init__`.
 

@@ -21,6 +21,8 @@ from pose2seg_jax.geometry import Array
 from pose2seg_jax.models.pose2seg import MEAN, STD
 
 _FORMAT = "pose2seg_jax weights 2"
+# The model of the package (docs/model_card.md).
+SHIPPED = pathlib.Path(__file__).with_name("coco_human_compact.safetensors")
 # What parameters take for granted and no shape shows.
 _CONVENTIONS = {
     "pixel_centers": 0.5,
@@ -85,13 +87,16 @@ def save(
     partial.replace(path)
 
 
-def load(path: str | pathlib.Path) -> Weights:
+def load(path: str | pathlib.Path | None = None) -> Weights:
     """Reads and checks a weights file.
+
+    Args:
+        path: of the file; None for the model of the package (docs/model_card.md).
 
     Raises:
         WeightsError: missing, truncated, of another program, model or convention.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(path or SHIPPED)
     try:
         with safetensors.safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}

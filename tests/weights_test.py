@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from conftest import tiny_config
+from pycocotools import mask as mask_utils
 
-from pose2seg_jax import commands, run_record, templates, train_state, weights
+from input_pipeline.images import open_image
+from pose2seg_jax import (
+    Pose2SegPredictor,
+    commands,
+    run_record,
+    templates,
+    train_state,
+    weights,
+)
 from pose2seg_jax.checkpoints import Checkpoints
 
 
@@ -141,3 +150,16 @@ def test_a_file_from_before_the_lean_branch_has_the_authors_branch(saved, tmp_pa
     target = tmp_path / "x.safetensors"
     _changed(path, target, config=fields | {"model": model})
     assert weights.load(target).config.model.branch_depth == 0
+
+
+def test_the_package_brings_a_model_that_finds_people(real_dataset, data_dir):
+    assert weights.SHIPPED.stat().st_size <= 16e6
+    predictor = Pose2SegPredictor.load()
+    ious = []
+    for image in real_dataset.human[:20]:
+        photo = open_image(data_dir / "coco/val2017" / image.file_name).convert("RGB")
+        result = predictor(np.asarray(photo), np.stack([person.pose for person in image.posed]))
+        for rle, person in zip(result.rles, image.posed, strict=True):
+            ious.append(mask_utils.iou([rle], [person.segmentation], [0])[0, 0])
+    assert len(ious) > 40
+    assert np.mean(ious) > 0.65
