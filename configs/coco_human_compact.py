@@ -1,6 +1,10 @@
 """A compact network for little data: 512 px for the outlines, a backbone that sees half of that.
 
-python main.py --config=configs/coco_human_compact.py --workdir=RUN --config.dataset.coco_dir=COCO
+    python main.py --config=configs/coco_human_compact.py --workdir=RUN --config.dataset.coco_dir=COCO
+
+1,446 persons, 8,000 steps of 8, seed 0, two CPU cores, .3 s a step (GLIBC_TUNABLES=glibc.malloc.hugetlb=1): AP
+.372 with all scores 1.0, .481 with the model's own, mean IoU .708 on our 724 validation persons. The
+model of the package is this and 1,600 steps more, docs/experiments.md.
 """
 
 import ml_collections
@@ -11,7 +15,7 @@ from configs import coco_human_small
 def get_config() -> ml_collections.ConfigDict:
     """The configuration: what differs from coco_human_small."""
     config = coco_human_small.get_config()
-    config.num_steps = 12000
+    config.num_steps = 8000
     config.dataset.image_size = 512
     config.model.backbone_shrink = 2
     config.model.branch_features = 32
@@ -23,5 +27,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.align.jitter_scale = 0.2
     config.align.jitter_translation = 0.1
     config.checkpoint_every = 500
-    config.panels_every = 100000
     return config
