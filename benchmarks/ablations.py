@@ -6,26 +6,23 @@ Trains the config (configs/coco_human_small.py) as it is and with one thing chan
 perturbs the poses of the first run. Every run writes one JSON; run again, it goes on where it stopped.
 """
 
+import functools
 import json
 import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import ml_collections
-from absl import app, flags
-from ml_collections import config_flags
 
 from benchmarks import rows
 from pose2seg_jax import commands, evaluate
 from pose2seg_jax.train import train
-
-FLAGS = flags.FLAGS
 
 BASE = "as configured"
 # Fields that differ from the config.
@@ -65,18 +62,25 @@ def changed(
     return config
 
 
-def measure(config: ml_collections.ConfigDict, run: pathlib.Path, output: pathlib.Path) -> Any:
-    """Trains what is not trained yet and evaluates; the content of the JSON."""
-    if output.exists():
-        return json.loads(output.read_text())
+def once(output: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The content of a JSON; made first where it is missing."""
+    if not output.exists():
+        output.write_text(json.dumps(make(), indent=1) + "\n")
+    return json.loads(output.read_text())
+
+
+def _train(config: ml_collections.ConfigDict, run: pathlib.Path) -> dict[str, Any]:
+    """Trains what is not trained yet; the metrics at its end."""
     start = time.perf_counter()
-    train(config, str(run))
+    found = train(config, str(run))
     minutes = (time.perf_counter() - start) / 60
+    found = found or _evaluate(config, run)  # it had been trained, and stopped before its JSON
+    return {"steps": config.num_steps, "minutes, last start": round(minutes, 1), **found}
+
+
+def _evaluate(config: ml_collections.ConfigDict, run: pathlib.Path) -> dict[str, Any]:
     trained = commands.restore(config, str(run))
-    found = evaluate.Evaluator(config, trained.templates).run(trained.variables).summary()
-    content = {"steps": config.num_steps, "minutes, last start": round(minutes, 1), **found}
-    output.write_text(json.dumps(content, indent=1) + "\n")
-    return content
+    return evaluate.Evaluator(config, trained.templates).run(trained.variables).summary()
 
 
 def ablate(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -89,14 +93,15 @@ def ablate(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         for seed in seeds:
             slug = _slug(name, seed)
             config = changed(base, name, seed, workdir)
-            found.append(measure(config, workdir / slug, workdir / f"{slug}.json"))
+            make = functools.partial(_train, config, workdir / slug)
+            found.append(once(workdir / f"{slug}.json", make))
         lines.append((name, str(len(seeds)), *(_spread([f[c] for f in found]) for c in _COLUMNS)))
     noisy: list[Sequence[str]] = [("pose noise", "", *_COLUMNS)]
     for level in _NOISE:
         config = changed(base, BASE, _SEEDS[0], workdir)
         config.eval.pose_noise = level
-        run = workdir / _slug(BASE, _SEEDS[0])
-        content = measure(config, run, workdir / f"noise-{level:g}.json")
+        make = functools.partial(_evaluate, config, workdir / _slug(BASE, _SEEDS[0]))
+        content = once(workdir / f"noise-{level:g}.json", make)
         noisy.append((f"level {level:g}", "", *(_spread([content[c]]) for c in _COLUMNS)))
     for table in (lines, noisy):
         print("\n".join(evaluate.align_columns(table, left=1)), end="\n\n")
@@ -108,15 +113,5 @@ def _spread(values: Sequence[float]) -> str:
     return text if len(values) == 1 else f"{text} +-{(max(values) - min(values)) / 2:.3f}"
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument '{argv[1]}'.")
-    rows.run(lambda: ablate(FLAGS.config, pathlib.Path(FLAGS.workdir)))
-
-
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file(
-        "config", str(ROOT / "configs/coco_human_small.py"), "What is trained."
-    )
-    flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
-    app.run(main)
+    rows.run_experiment(ablate, "configs/coco_human_small.py", "What is trained.")

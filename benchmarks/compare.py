@@ -18,16 +18,12 @@ sys.path.insert(0, str(ROOT))
 
 import ml_collections
 import numpy as np
-from absl import app, flags
-from ml_collections import config_flags
 from pycocotools import mask as mask_utils
 
 from benchmarks import pose_floor, rows
 from input_pipeline import coco
 from pose2seg_jax import commands, evaluate
 from pose2seg_jax.train import train
-
-FLAGS = flags.FLAGS
 
 NMS_IOU = 0.5
 _POSE, _BOX, _NMS = "pose alignment", "box alignment", f"box alignment, NMS at {NMS_IOU}"
@@ -62,8 +58,9 @@ def compare(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         config.dataset.data_dir = str(workdir / "data")
         train(config, str(workdir / method))
         trained = commands.restore(config, str(workdir / method))
-        found[method] = evaluate.Evaluator(config, trained.templates).run(trained.variables)
-    dataset = evaluate.validation(config)
+        evaluator = evaluate.Evaluator(config, trained.templates)
+        found[method] = evaluator.run(trained.variables)
+    dataset = evaluator.dataset  # the same for both
     kept = suppress(dataset, found["box"].results)
     suppressed = evaluate.evaluate_results(dataset.images, kept, "", posed=True)
     methods = {
@@ -92,15 +89,5 @@ def compare(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     (workdir / "compare.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument '{argv[1]}'.")
-    rows.run(lambda: compare(FLAGS.config, pathlib.Path(FLAGS.workdir)))
-
-
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file(
-        "config", str(ROOT / "configs/synthetic_compare.py"), "What is trained twice."
-    )
-    flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
-    app.run(main)
+    rows.run_experiment(compare, "configs/synthetic_compare.py", "What is trained twice.")

@@ -19,7 +19,7 @@ import PIL.Image
 from benchmarks import rows
 from input_pipeline import coco
 from pose2seg_jax import Pose2SegPredictor, evaluate, geometry, templates
-from pose2seg_jax.predictor import EncodedImage, letterbox_image
+from pose2seg_jax.predictor import EncodedImage
 
 _PERSONS = (1, 2, 4, 8, 16, 32, 60)
 _REPEATS = 7
@@ -43,7 +43,7 @@ def random_poses(rng: np.random.Generator, count: int, height: int, width: int) 
 def _network_alone(predictor: Pose2SegPredictor, image: np.ndarray, poses: np.ndarray) -> Any:
     """A call of the network without the parts around it."""
     network = predictor.network
-    canvas = letterbox_image(image, network.image_size, network.model.by_indices)[None]
+    canvas = network.letterbox(image)[None]
     to_canvas = np.asarray(network.to_canvas(np.asarray(image.shape[:2], np.float32)))
     alignment = predictor.rois(predictor.encode(image), poses).alignment
     matrices = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
@@ -66,9 +66,7 @@ def _folder(predictor: Pose2SegPredictor, dataset: coco.Dataset) -> tuple[float,
         picture = np.asarray(PIL.Image.open(images / image.file_name).convert("RGB"))
         result = predictor(picture, poses)
         whole += time.perf_counter() - start
-        canvas = letterbox_image(
-            picture, predictor.network.image_size, predictor.network.model.by_indices
-        )[None]
+        canvas = predictor.network.letterbox(picture)[None]
         start = time.perf_counter()
         features = predictor._encode(predictor.variables, canvas)
         predictor.rois(EncodedImage(features, result.size), poses)

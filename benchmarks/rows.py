@@ -16,6 +16,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
 
 from pose2seg_jax import evaluate, templates, train_state, weights
 from pose2seg_jax.errors import UserError
@@ -131,6 +133,25 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def run_experiment(function: Callable[[Any, pathlib.Path], None], config: str, what: str) -> None:
+    """Runs what trains: a script with --config, --workdir and all fields of the config as flags.
+
+    Args:
+        function: takes the config and the directory for everything that is written.
+        config: the file of the default config, from the repository's root.
+        what: is done with it, for --help.
+    """
+    config_flags.DEFINE_config_file("config", str(_ROOT / config), what)
+    flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
+
+    def main(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"unknown argument '{argv[1]}'.")
+        run(lambda: function(flags.FLAGS.config, pathlib.Path(flags.FLAGS.workdir)))
+
+    app.run(main)
 
 
 def publish(rows: Sequence[Row], options: argparse.Namespace) -> None:

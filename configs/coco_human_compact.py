@@ -9,7 +9,7 @@ model of the package is this and 1,600 steps more, docs/experiments.md.
 
 import ml_collections
 
-from configs import coco_human_small
+from configs import coco_human, coco_human_small
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -20,11 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone_shrink = 2
     config.model.branch_features = 32
     config.model.head_features = 32
-    # Many epochs of little data: all of the augmentation that the paper's experiment has.
-    config.augment.rotation = 15.0
-    config.augment.scale = (0.78, 1.42)
-    config.align.jitter_rotation = 30.0
-    config.align.jitter_scale = 0.2
-    config.align.jitter_translation = 0.1
+    # Many epochs of little data: all of the augmentation and jitter that the paper's experiment has.
+    paper = coco_human.get_config()
+    config.augment, config.align = paper.augment, paper.align
     config.checkpoint_every = 500
     return config

@@ -9,6 +9,7 @@ as in the authors' evaluation. No TensorFlow here.
 """
 
 import argparse
+import dataclasses
 import json
 import logging
 import pathlib
@@ -187,7 +188,10 @@ def write(
     subset: str = "all",
     iou_range: tuple[float, float] = (0.0, 1.0),
 ) -> coco.Dataset:
-    """Writes a directory in COCO's layout, with a link to the images, and reads it back.
+    """Writes a directory in COCO's layout, with a link to the images.
+
+    Returns:
+        What was written.
 
     Raises:
         CocoError: the annotations cannot be used, or images are missing.
@@ -217,7 +221,7 @@ def write(
     link.unlink(missing_ok=True)
     link.symlink_to(images.resolve(), target_is_directory=True)
     logging.warning(_AREA_WARNING, target)
-    return coco.read(target)
+    return dataclasses.replace(dataset, path=target)
 
 
 def main() -> None:

@@ -108,9 +108,7 @@ def align_poses(
     smallest = geometry.scale_of(geometry.letterbox(size, roi_size))
 
     points = poses[:, None, :, :2]
-    has_part = templates[:, :, 2] > 0
-    weights = (labelled[:, None] & has_part).astype(poses.dtype)
-    missing = jnp.any(labelled[:, None] & ~has_part, axis=-1)
+    weights, missing = _common_parts(poses, templates)
     mirrors = (False, True) if reflect else (False,)
     fits = [
         geometry.fit_similarity(
@@ -147,6 +145,15 @@ def align_poses(
     )
 
 
+def _common_parts(
+    poses: Float[Array, "N P 3"], templates: Float[Array, "K P 3"]
+) -> tuple[Float[jax.Array, "N K P"], Bool[jax.Array, "N K"]]:
+    """1 for the parts that both have, and whether the template lacks a part that the pose has."""
+    labelled, has_part = poses[:, None, :, 2] > 0, templates[None, :, :, 2] > 0
+    weights = jnp.asarray(labelled & has_part, poses.dtype)
+    return weights, jnp.any(labelled & ~has_part, axis=-1)
+
+
 def _coincident(
     points: Float[Array, "N 1 P 2"], weights: Float[Array, "N K P"], smallest: Float[Array, " N"]
 ) -> Bool[jax.Array, "N K"]:
@@ -174,16 +181,14 @@ def score_templates(
         Similarities from pose coordinates to the unit square, the scores in [0, 1], and the root mean
         squared distances.
     """
-    labelled, has_part = poses[:, None, :, 2] > 0, templates[None, :, :, 2] > 0
-    weights = (labelled & has_part).astype(poses.dtype)
+    weights, missing = _common_parts(poses, templates)
     points, targets = poses[:, None, :, :2], templates[None, :, :, :2]
     matrices, residuals = geometry.fit_similarity(points, targets, weights)
     square = jnp.sum((geometry.apply(matrices, points) - targets) ** 2, axis=-1)
     common = jnp.sum(weights, axis=-1)
-    either = jnp.sum(labelled | has_part, axis=-1)
+    either = jnp.sum((poses[:, None, :, 2] > 0) | (templates[None, :, :, 2] > 0), axis=-1)
     scores = jnp.sum(weights * jnp.exp(-square / 2), axis=-1) / jnp.maximum(either, 1)
-    possible = (common >= 3) & ~jnp.any(labelled & ~has_part, axis=-1)
-    return matrices, jnp.where(possible, scores, 0), residuals
+    return matrices, jnp.where((common >= 3) & ~missing, scores, 0), residuals
 
 
 def align_by_score(
@@ -219,7 +224,7 @@ def align_by_score(
     matrices = roi_size * matrices
     if indices:
         matrices, whole = matrices.at[..., 2].add(0.5), geometry.at_indices(whole)
-    weights = ((poses[:, None, :, 2] > 0) & (templates[None, :, :, 2] > 0)).astype(poses.dtype)
+    weights, _ = _common_parts(poses, templates)
     usable = (
         (scores > 0)
         & (geometry.scale_of(matrices) > smallest[:, None])

@@ -130,8 +130,8 @@ def report(
 
     trained = restore(config, workdir, checkpoint)
     predictor = Pose2SegPredictor.from_weights(trained)
-    evaluated = evaluation.Evaluator(config, trained.templates).run(trained.variables)
-    dataset = evaluation.validation(config)
+    evaluator = evaluation.Evaluator(config, trained.templates)
+    evaluated, dataset = evaluator.run(trained.variables), evaluator.dataset
     page.write(
         output,
         predictor,
@@ -155,7 +155,7 @@ def export_weights(
     provenance = {
         **trained.provenance,
         "trained_with": json.loads(config.to_json()),
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax")},
+        "versions": _versions(),
     }
     weights.save(output, config, trained.variables, trained.templates, provenance)
     size = pathlib.Path(output).stat().st_size / 2**20
@@ -166,11 +166,12 @@ def convert_weights(config: ml_collections.ConfigDict, source: str, output: str)
     """Writes the weights of a PyTorch checkpoint as one weights file."""
     converted = convert.convert(config, source)
     made = pose_templates.load(config.align.templates)
-    digest = hashlib.sha256(pathlib.Path(source).read_bytes()).hexdigest()
+    with open(source, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     provenance = {
         "converted_from": {"file": pathlib.Path(source).name, "sha256": digest},
         "kind": converted.kind,
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax")},
+        "versions": _versions(),
     }
     weights.save(output, config, converted.variables, made, provenance)
     print(f"{converted.kind} written to {output}")
@@ -188,6 +189,10 @@ def restore(config: ml_collections.ConfigDict, workdir: str, checkpoint: str = "
     made = run_record.read(config, workdir)
     state, _ = checkpoints.restore(train_state.abstract_state(config), checkpoint)
     return Weights(config, state.variables, made, {"step": int(state.step)})
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("jax", "flax")}
 
 
 def _image_files(image: str) -> list[pathlib.Path]:

@@ -1,6 +1,5 @@
 """The COCO protocol of the paper's Tables 1 and 2, for our masks or any results file."""
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -266,6 +265,9 @@ class Evaluator:
 
     What is the same for all of them is done once: the annotations are read and checked when it is
     made, the network is compiled in the first run.
+
+    Attributes:
+        dataset: the annotations.
     """
 
     def __init__(
@@ -289,16 +291,16 @@ class Evaluator:
         from pose2seg_jax import parallel
 
         self._config = config
-        self._dataset = validation(config)
+        self.dataset = validation(config)
         self._posed = poses_file is None
         if poses_file is None:
-            ground_truth(self._dataset.human)  # whether everybody has a mask
+            ground_truth(self.dataset.human)  # whether everybody has a mask
             level = config.eval.pose_noise
-            self._persons = _annotated(self._dataset, level, config.seed)
+            self._persons = _annotated(self.dataset, level, config.seed)
             self._name = "Pose2Seg, annotated poses" + (f", noise {level:g}" if level else "")
         else:
             found = coco.read_keypoint_results(poses_file, config.eval.part_score_threshold)
-            _check_images(poses_file, found, self._dataset)
+            _check_images(poses_file, found, self.dataset)
             if config.align.method == "box":
                 raise UserError(
                     "align.method=box takes its ROIs from annotated boxes; drop --poses."
@@ -316,7 +318,7 @@ class Evaluator:
     def run(self, variables: Any) -> Evaluation:
         """The table of a network with these parameters and batch statistics."""
         seen, results = self._predict(variables)
-        dataset = self._dataset
+        dataset = self.dataset
         missing = len(dataset.human) - len(seen)
         if missing:
             logging.warning(
@@ -368,16 +370,14 @@ def _annotated(dataset: coco.Dataset, noise: float, seed: int) -> dict[int, Pers
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), ids)
         areas = np.asarray([person.area for person in persons], np.float32)
         poses = np.asarray(pose_noise.perturb_poses(keys, poses, areas, noise))
-    of_image: dict[int, list[int]] = collections.defaultdict(list)
-    for index, person in enumerate(persons):
-        of_image[person.image_id].append(index)
+    of_person = {person.id: pose for person, pose in zip(persons, poses, strict=True)}
     return {
-        image_id: Persons(
-            poses[rows],
-            np.stack([persons[row].bbox for row in rows]).astype(np.float32),
-            [persons[row].id for row in rows],
+        image.id: Persons(
+            np.stack([of_person[person.id] for person in image.posed]),
+            np.stack([person.bbox for person in image.posed]).astype(np.float32),
+            [person.id for person in image.posed],
         )
-        for image_id, rows in of_image.items()
+        for image in dataset.human
     }
 
 

@@ -70,6 +70,10 @@ class Network:
         features: Any = self.model.apply(variables, images, method="encode")
         return features
 
+    def letterbox(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
+        """What the network sees of an image; on the host."""
+        return letterbox_image(image, self.image_size, self.model.by_indices)
+
     def to_canvas(self, sizes: Float[Array, "*batch 2"]) -> Float[jax.Array, "*batch 2 3"]:
         """Matrices that letterbox images of (height, width) into what the network sees."""
         matrix = geometry.letterbox(sizes, self.image_size)
@@ -318,9 +322,7 @@ class Pose2SegPredictor:
             InputError: not (H, W, 3) uint8.
         """
         image = _checked_image(image)
-        network = self.network
-        canvas = letterbox_image(image, network.image_size, network.model.by_indices)[None]
-        features: Any = self._encode(self.variables, canvas)
+        features: Any = self._encode(self.variables, self.network.letterbox(image)[None])
         return EncodedImage(features, (image.shape[0], image.shape[1]))
 
     def __call__(self, image: Array | EncodedImage, poses: Array | None = None) -> Result:

@@ -39,19 +39,28 @@ def test_both_formats_are_read(tmp_path, legacy, wrap):
         np.testing.assert_array_equal(found[name], array)
 
 
+def _members(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _rewrite(path, members, pickled, compression=zipfile.ZIP_STORED):
+    """A checkpoint with these members, but for its pickle."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in (members | {"archive/data.pkl": pickled}).items():
+            archive.writestr(name, data)
+
+
 def test_transposed_tensors_are_put_in_order(tmp_path):
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     torch_checkpoint.write(tmp_path / "a.pth", {"a": array})
-    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = _members(tmp_path / "a.pth")
     # Shape (2, 3) and strides (3, 1) become (3, 2) and (1, 3): the transpose, in the same storage.
     pickled = members["archive/data.pkl"]
     changed = pickled.replace(b"K\x02K\x03\x86", b"K\x03K\x02\x86", 1)
     changed = changed.replace(b"K\x03K\x01\x86", b"K\x01K\x03\x86", 1)
     assert changed != pickled
-    with zipfile.ZipFile(tmp_path / "b.pth", "w") as archive:
-        for name, data in (members | {"archive/data.pkl": changed}).items():
-            archive.writestr(name, data)
+    _rewrite(tmp_path / "b.pth", members, changed)
     np.testing.assert_array_equal(torch_files.read(tmp_path / "b.pth")["a"], array.T)
 
 
@@ -110,8 +119,7 @@ def test_an_attack_in_place_of_the_header_runs_nothing(tmp_path):
 def test_small_files_do_not_take_much_memory_or_time(tmp_path):
     path = tmp_path / "a.pth"
     torch_checkpoint.write(path, {"a": np.zeros((2, 3), np.float32)})
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = _members(path)
     pickled = members["archive/data.pkl"]
     expanded = pickled.replace(b"K\x02K\x03\x86", b"J\x00\x00\x00\x7fK\x03\x86", 1)
     expanded = expanded.replace(b"K\x03K\x01\x86", b"K\x00K\x01\x86", 1)  # stride 0
@@ -122,17 +130,13 @@ def test_small_files_do_not_take_much_memory_or_time(tmp_path):
         (endless, None),
         (index, "in place of named tensors"),
     ):
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, data in (members | {"archive/data.pkl": changed}).items():
-                archive.writestr(name, data)
+        _rewrite(path, members, changed)
         if message is None:
             assert torch_files.read(path) == {}
             continue
         with pytest.raises(torch_files.TorchFileError, match=message):
             torch_files.read(path)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
+    _rewrite(path, members, pickled, zipfile.ZIP_DEFLATED)
     with pytest.raises(torch_files.TorchFileError, match="a member of"):
         torch_files.read(path)
 
@@ -162,17 +166,14 @@ def test_truncated_files_are_said_to_be(tmp_path, legacy):
 
 def test_tensors_stay_within_their_storage(tmp_path):
     torch_checkpoint.write(tmp_path / "a.pth", {"a": np.zeros((2, 3), np.float32)})
-    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = _members(tmp_path / "a.pth")
     pickled = members["archive/data.pkl"]
     for old, new in (
         (b"K\x02K\x03\x86", b"K\xffK\x03\x86"),
         (b"K\x03K\x01\x86", b"K\xffK\x01\x86"),
     ):
         assert old in pickled
-        with zipfile.ZipFile(tmp_path / "b.pth", "w") as archive:
-            for name, data in members.items():
-                archive.writestr(name, data.replace(old, new, 1) if name.endswith("pkl") else data)
+        _rewrite(tmp_path / "b.pth", members, pickled.replace(old, new, 1))
         with pytest.raises(torch_files.TorchFileError, match="reaches beyond its storage"):
             torch_files.read(tmp_path / "b.pth")
 
