@@ -65,7 +65,8 @@ def get_config() -> ml_collections.ConfigDict:
         "paper"  # 39 channels (paper); "coco" for 55; "none" without Skeleton Features
     )
     config.model.pixels = False  # align the image itself too (ours, for small networks)
-    config.model.backbone_type = "hourglass"  # (paper); or "resnet50_fpn", see coco_human_r50fpn.py
+    # (paper); or "resnet50_fpn", see coco_human_r50fpn.py, or "efficientnet_lite0_fpn", see coco_human_lite.py
+    config.model.backbone_type = "hourglass"
     # Where images, features and ROIs are read: "centers" (docs/coordinates.md) or "indices", as the
     # CVPR 2019 version.
     config.model.sampling = "centers"
@@ -77,12 +78,18 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.branch_units = 10  # (paper)
     config.model.branch_depth = 0  # 1 or more: our leaner branch, see coco_human_lean.py
     config.model.head_features = 128  # (authors' code)
+    config.model.head_units = 1  # of our leaner branch
     config.model.stem_features = 256  # (authors' code)
     config.model.stem_kernel = 7  # (authors' code)
     config.model.dtype = "float32"  # "bfloat16" computes in half the memory on GPU and TPU
 
+    config.loss = ml_collections.ConfigDict()
+    config.loss.dice = 0.0  # weight of a Dice loss beside the cross-entropy (ours)
+
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 2e-4  # (authors' code)
+    # Share of it for the backbone: less where it starts from ImageNet (ours).
+    config.optimizer.backbone_rate = 1.0
     config.optimizer.schedule = "step"  # "step" (authors' code) or "cosine"
     config.optimizer.warmup_steps = 1000  # (authors' code) from a third of the rate
     config.optimizer.decay_steps = (15 * 14150, 20 * 14150)  # x 0.1 each (authors' code)

@@ -1,7 +1,7 @@
-"""PyTorch weights to ours: the authors' CVPR 2019 checkpoint, or an ImageNet ResNet-50."""
+"""PyTorch weights to ours: the authors' CVPR 2019 checkpoint, or a backbone trained on ImageNet."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +11,19 @@ from flax import traverse_util
 
 from pose2seg_jax import torch_files, train_state
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.models import resnet_fpn
+from pose2seg_jax.models import efficientnet_fpn, pose2seg, resnet_fpn
 
-# Parts of those networks that ours has no use for: the classifier, the pyramid's coarser levels.
-_UNUSED = ("fc.", "backbone.fpn_p2.", "backbone.fpn_p3.", "backbone.fpn_p4.")
+# Parts of those networks that ours has no use for: the classifier, the pyramid's coarser levels, the
+# last stage of EfficientNet.
+_UNUSED = (
+    "fc.", "backbone.fpn_p2.", "backbone.fpn_p3.", "backbone.fpn_p4.",
+    "_blocks.15.", "_conv_head.", "_bn1.", "_fc.",
+)  # fmt: skip
+# EfficientNet-Lite takes (RGB - 127) / 128.
+_LITE_MEAN, _LITE_STD = 127.0, 128.0
+_LITE_EPSILON = 1e-3  # of its BatchNorm
+# What a checkpoint gives: our name, their names, our array; None where a tensor is missing or does not fit.
+_Arrays = Iterator[tuple[str, list[str], np.ndarray | None]]
 
 
 class ConvertError(UserError):
@@ -48,19 +57,23 @@ def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Conv
     """Reads a checkpoint for the network of a config.
 
     Args:
-        config: configs/coco_human_r50fpn.py, or one with the same network.
-        path: a PyTorch file with the authors' weights, or with those of torchvision's ResNet-50; what
-            the latter does not hold is initialised at random.
+        config: of a network with one of these backbones: ResNet50-FPN with the authors' branch
+            (configs/coco_human_r50fpn.py) or EfficientNet-Lite0 (configs/coco_human_lite.py).
+        path: a PyTorch file; for the first, with the authors' weights or torchvision's ResNet-50, for the
+            second, with EfficientNet-Lite0 as efficientnet_lite_pytorch names its tensors. What the file
+            does not hold is initialised at random.
 
     Raises:
         TorchFileError: see `torch_files.read`.
         ConvertError: a tensor is missing, of another shape, or not finite; or the config has another
             network.
     """
-    if config.model.backbone_type != "resnet50_fpn" or config.model.branch_depth:
+    lite = config.model.backbone_type == "efficientnet_lite0_fpn"
+    resnet = config.model.backbone_type == "resnet50_fpn" and not config.model.branch_depth
+    if not (lite or resnet):
         raise ConvertError(
-            "PyTorch weights are those of ResNet50-FPN with the authors' branch; use"
-            " --config=configs/coco_human_r50fpn.py."
+            "PyTorch weights are those of ResNet50-FPN with the authors' branch, or of EfficientNet-Lite0; use"
+            " --config=configs/coco_human_r50fpn.py or configs/coco_human_lite.py."
         )
     tensors = torch_files.read(path)
     # Names of the authors' older checkpoints; and counters that nothing here needs.
@@ -69,36 +82,39 @@ def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Conv
         for name, tensor in tensors.items()
         if not name.endswith("num_batches_tracked")
     }
-    imagenet = "conv1.weight" in tensors and "layer4.2.conv3.weight" in tensors
     model = train_state.create_model(config)
     shapes = traverse_util.flatten_dict(train_state.variable_shapes(config, model), sep="/")
-    layers = _resnet("", "downsample.0", "downsample.1") if imagenet else _authors(config)
+    if lite:
+        kind, arrays = "ImageNet EfficientNet-Lite0", _efficientnet(tensors)
+    elif "conv1.weight" in tensors and "layer4.2.conv3.weight" in tensors:
+        kind = "ImageNet ResNet-50"
+        arrays = _of_layers(_resnet("", "downsample.0", "downsample.1"), tensors)
+    else:
+        kind, arrays = "Pose2Seg, CVPR 2019", _of_layers(_authors(config), tensors)
     flat: dict[str, np.ndarray] = {}
     used: set[str] = set()
     problems: list[str] = []
-    for layer in layers:
-        for ours, names, value in _arrays(layer, tensors):
-            used |= set(names)
-            present = [name for name in names if name in tensors]
-            if len(present) < len(names):
-                problems += [f"{name} is missing" for name in names if name not in tensors]
-            elif value is None or value.shape != shapes[ours].shape:
-                found = ", ".join(f"{name} has shape {tensors[name].shape}" for name in names)
-                problems.append(f"{found}, which does not fit")
-            elif not np.all(np.isfinite(value)):
-                problems.append(f"{' or '.join(names)} holds values that are not finite")
-            else:
-                flat[ours] = value
+    for ours, names, value in arrays:
+        used |= set(names)
+        present = [name for name in names if name in tensors]
+        if len(present) < len(names):
+            problems += [f"{name} is missing" for name in names if name not in tensors]
+        elif value is None or value.shape != shapes[ours].shape:
+            found = ", ".join(f"{name} has shape {tensors[name].shape}" for name in names)
+            problems.append(f"{found}, which does not fit")
+        elif not np.all(np.isfinite(value)):
+            problems.append(f"{' or '.join(names)} holds values that are not finite")
+        else:
+            flat[ours] = value
     unused = tuple(sorted(tensors.keys() - used))
     problems += [f"{name} has no place here" for name in unused if not name.startswith(_UNUSED)]
     if problems:
         more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise ConvertError(
             f"{path}: is of another model: {'; '.join(problems[:10])}{more}. Known are the authors'"
-            " CVPR 2019 checkpoint and torchvision's ResNet-50."
+            " CVPR 2019 checkpoint, torchvision's ResNet-50 and efficientnet_lite_pytorch's Lite0."
         )
-    kind = "ImageNet ResNet-50" if imagenet else "Pose2Seg, CVPR 2019"
-    if imagenet:
+    if flat.keys() < shapes.keys():
         variables = train_state.init_variables(config, model, jax.random.key(config.seed))
         fresh = traverse_util.flatten_dict(jax.tree.map(np.asarray, variables), sep="/")
         flat = fresh | flat
@@ -149,10 +165,64 @@ def _authors(config: ml_collections.ConfigDict) -> Iterator[_Layer]:
     yield _Layer("segnet.pred_small", "", "branch/Pointwise_0", "")
 
 
-def _arrays(
-    layer: _Layer, tensors: dict[str, np.ndarray]
-) -> Iterator[tuple[str, list[str], np.ndarray | None]]:
-    """(our name, their names, our array) of a layer; None where a tensor is missing or does not fit."""
+def _efficientnet(tensors: dict[str, np.ndarray]) -> _Arrays:
+    """EfficientNet-Lite0 up to the stage that we use, its BatchNorm folded into the convolutions."""
+    ours = "params/backbone"
+    yield from _folded(tensors, "_conv_stem", "_bn0", f"{ours}/Stem_0/Conv_0")
+    index = 0
+    for _, _, expansion, _, blocks in efficientnet_fpn.STAGES:
+        for _ in range(blocks):
+            there, here = f"_blocks.{index}", f"{ours}/InvertedResidual_{index}"
+            if expansion > 1:
+                conv, norm = f"{there}._expand_conv", f"{there}._bn0"
+                yield from _folded(tensors, conv, norm, f"{here}/Pointwise_0/Dense_0")
+            conv, norm = f"{there}._depthwise_conv", f"{there}._bn1"
+            yield from _folded(tensors, conv, norm, f"{here}/Depthwise_0")
+            last = f"Pointwise_{int(expansion > 1)}"
+            conv, norm = f"{there}._project_conv", f"{there}._bn2"
+            yield from _folded(tensors, conv, norm, f"{here}/{last}/Dense_0")
+            index += 1
+
+
+def _folded(tensors: dict[str, np.ndarray], conv: str, norm: str, here: str) -> _Arrays:
+    """Kernel and bias of a convolution with the BatchNorm behind it."""
+    fields = ("weight", "bias", "running_mean", "running_var")
+    names = [f"{conv}.weight", *(f"{norm}.{field}" for field in fields)]
+    found = [np.asarray(tensors[name], np.float64) for name in names if name in tensors]
+    kernel = bias = None
+    channels = {tensor.shape for tensor in found[1:]}
+    if len(found) == len(names) and found[0].ndim == 4 and channels == {found[0].shape[:1]}:
+        kernel, bias = _fold(conv == "_conv_stem", *found)
+        if "Pointwise" in here:
+            kernel = kernel[0, 0] if kernel.shape[:2] == (1, 1) else None
+        elif "Depthwise" in here:
+            kernel = kernel[:, :, 0] if kernel.shape[2] == 1 else None
+    yield f"{here}/kernel", names, kernel
+    yield f"{here}/bias", names, bias
+
+
+@np.errstate(invalid="ignore")  # of values that are not finite, which are reported with all others
+def _fold(
+    of_image: bool, weight: np.ndarray, scale: np.ndarray, offset: np.ndarray, mean: np.ndarray,
+    var: np.ndarray,
+) -> tuple[Any, Any]:  # fmt: skip
+    """(height, width, in, out) kernel and bias; the first layer's take what our networks do."""
+    factor = scale / np.sqrt(np.maximum(var, 0) + _LITE_EPSILON)
+    bias = offset - mean * factor
+    kernel = weight.transpose(2, 3, 1, 0) * factor
+    if of_image:
+        bias = bias + ((np.asarray(pose2seg.MEAN) - _LITE_MEAN) / _LITE_STD @ kernel).sum((0, 1))
+        kernel = kernel * (np.asarray(pose2seg.STD) / _LITE_STD)[:, None]
+    return kernel.astype(np.float32), bias.astype(np.float32)
+
+
+def _of_layers(layers: Iterable[_Layer], tensors: dict[str, np.ndarray]) -> _Arrays:
+    for layer in layers:
+        yield from _arrays(layer, tensors)
+
+
+def _arrays(layer: _Layer, tensors: dict[str, np.ndarray]) -> _Arrays:
+    """What a layer of ours takes."""
     weight, bias = f"{layer.conv}.weight", f"{layer.conv}.bias"
     pointwise = "Pointwise" in layer.our_conv.rsplit("/", 1)[-1]
     inner = f"params/{layer.our_conv}/{'Dense_0' if pointwise else 'Conv_0'}"

@@ -1,5 +1,6 @@
 """Training loss and the quantities that are logged with it."""
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Bool, Float
@@ -8,7 +9,10 @@ from pose2seg_jax.geometry import Array
 
 
 def mask_loss(
-    logits: Float[Array, "N R R"], targets: Float[Array, "N R R"], valid: Bool[Array, " N"]
+    logits: Float[Array, "N R R"],
+    targets: Float[Array, "N R R"],
+    valid: Bool[Array, " N"],
+    dice: float = 0.0,
 ) -> Float[Array, ""]:
     """Sum over the valid persons of the mean cross-entropy over the ROI (paper 3.4).
 
@@ -16,9 +20,17 @@ def mask_loss(
         logits: mask logits.
         targets: the share of each cell that the person covers, in [0, 1]; outside the image 0.
         valid: False for slots without a person, which count nothing.
+        dice: weight of the Dice loss (Milletari et al. 2016) that is added. It is relative to the
+            person's size in the ROI: in the cross-entropy, a small one is lost among the cells around.
     """
-    entropy = optax.sigmoid_binary_cross_entropy(logits, targets)
-    return jnp.sum(jnp.mean(entropy, axis=(1, 2)) * valid)
+    losses = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, targets), axis=(1, 2))
+    if dice:
+        found = jax.nn.sigmoid(logits)
+        both = jnp.sum(found * targets, axis=(1, 2))
+        # Squares: the best answer to a cell that is half covered is one half.
+        either = jnp.sum(found**2 + targets**2, axis=(1, 2))
+        losses += dice * (1 - 2 * both / jnp.maximum(either, 1))
+    return jnp.sum(losses * valid)
 
 
 def mask_iou(logits: Float[Array, "N R R"], targets: Float[Array, "N R R"]) -> Float[Array, " N"]:
@@ -29,7 +41,11 @@ def mask_iou(logits: Float[Array, "N R R"], targets: Float[Array, "N R R"]) -> F
 
 
 def mask_score(probabilities: Float[Array, "N R R"]) -> Float[Array, " N"]:
-    """The model's own score of a mask: its mean probability inside the mask; 0 for an empty mask."""
-    inside = probabilities > 0.5
-    total = jnp.sum(jnp.where(inside, probabilities, 0), axis=(1, 2))
-    return total / jnp.maximum(jnp.sum(inside, axis=(1, 2)), 1)
+    """The model's own score of a mask, the IoU it expects; 0 for an empty mask.
+
+    If the probabilities are right: the expected size of what mask and person share, over that of their
+    union.
+    """
+    inside = jnp.where(probabilities > 0.5, probabilities, 0)
+    union = jnp.sum(jnp.where(inside > 0, 1, probabilities), axis=(1, 2))
+    return jnp.sum(inside, axis=(1, 2)) / jnp.maximum(union, 1)

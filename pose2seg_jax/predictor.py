@@ -86,7 +86,7 @@ class RoiPrediction(NamedTuple):
     Attributes:
         probabilities: (N, R, R) mask probabilities; R is two more than the model's roi_size where its
             sampling is "indices".
-        scores: (N,) the model's own mask score, the mean probability inside the mask.
+        scores: (N,) the model's own mask score, the IoU that it expects, see `losses.mask_score`.
         alignment: of the persons, from image coordinates to their ROIs.
     """
 

@@ -84,7 +84,7 @@ class Result:
     Attributes:
         size: (height, width) of the image.
         rles: masks as COCO's compressed RLE.
-        scores: (P,) the model's own mask score in [0, 1], the mean probability inside the mask.
+        scores: (P,) the model's own mask score in [0, 1], the IoU that it expects, see `losses.mask_score`.
         template: (P,) index of the pose template that was fitted; -1 for the fallback window.
     """
 

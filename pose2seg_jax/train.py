@@ -169,7 +169,8 @@ def make_train_step(
                 train=True,
                 mutable=["batch_stats"],
             )
-            return losses.mask_loss(logits, targets, valid) / count, (logits, updates)
+            loss = losses.mask_loss(logits, targets, valid, config.loss.dice)
+            return loss / count, (logits, updates)
 
         (loss, (logits, updates)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         sums = {

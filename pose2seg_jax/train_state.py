@@ -14,7 +14,7 @@ from jaxtyping import Int, PRNGKeyArray
 
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
-from pose2seg_jax.models import Pose2Seg, hourglass, resnet_fpn
+from pose2seg_jax.models import BACKBONES, Pose2Seg, hourglass, resnet_fpn
 from pose2seg_jax.skeleton import LIMB_PRESETS
 
 # Fields of config.model that runs and weights from before they existed do not name.
@@ -23,6 +23,7 @@ ADDED_MODEL_FIELDS = {
     "backbone_shrink": 1,
     "backbone_type": "hourglass",
     "sampling": "centers",
+    "head_units": 1,
 }
 
 
@@ -49,7 +50,7 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
     options = config.model
     for field, value, known in (
         ("model.limbs", options.limbs, tuple(LIMB_PRESETS)),
-        ("model.backbone_type", options.backbone_type, ("hourglass", "resnet50_fpn")),
+        ("model.backbone_type", options.backbone_type, BACKBONES),
         ("model.sampling", options.sampling, ("centers", "indices")),
         ("align.method", config.align.method, ("pose", "score", "box")),
     ):
@@ -163,10 +164,17 @@ def create_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
 
 
 def create_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """Adam with the config's schedule; weight decay, where there is any, on kernels only."""
+    """Adam with the config's schedule; weight decay, where there is any, on kernels only.
+
+    The backbone moves at `optimizer.backbone_rate` of the rate.
+    """
 
     def is_kernel(params: Any) -> Any:
         return jax.tree.map(lambda x: x.ndim > 1, params)
 
-    decay = config.optimizer.weight_decay
-    return optax.adamw(create_schedule(config), weight_decay=decay, mask=is_kernel)
+    def slow_down(updates: Any, _params: Any) -> Any:
+        return updates | {"backbone": optax.tree.scale(rate, updates["backbone"])}
+
+    decay, rate = config.optimizer.weight_decay, config.optimizer.backbone_rate
+    adamw = optax.adamw(create_schedule(config), weight_decay=decay, mask=is_kernel)
+    return adamw if rate == 1 else optax.chain(adamw, optax.stateless(slow_down))

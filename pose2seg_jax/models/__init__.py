@@ -1,5 +1,5 @@
 """The networks, in flax.linen: `Pose2Seg`, its backbone and its segmentation branch."""
 
-from pose2seg_jax.models.pose2seg import Features, Pose2Seg
+from pose2seg_jax.models.pose2seg import BACKBONES, Features, Pose2Seg
 
-__all__ = ["Features", "Pose2Seg"]
+__all__ = ["BACKBONES", "Features", "Pose2Seg"]

@@ -8,13 +8,20 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from pose2seg_jax import affine_align, geometry, skeleton
 from pose2seg_jax.geometry import Array
-from pose2seg_jax.models import hourglass, resnet_fpn
+from pose2seg_jax.models import efficientnet_fpn, hourglass, resnet_fpn
 from pose2seg_jax.models.layers import Dtype, mean_pool
 from pose2seg_jax.models.segmentation_branch import LeanSegmentationBranch, SegmentationBranch
 
 # RGB mean and standard deviation of ImageNet (authors' code).
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
+
+
+_PYRAMIDS = {
+    "resnet50_fpn": resnet_fpn.ResNetFPN,
+    "efficientnet_lite0_fpn": efficientnet_fpn.EfficientNetFPN,
+}
+BACKBONES = ("hourglass", *_PYRAMIDS)
 
 
 class Features(NamedTuple):
@@ -41,15 +48,17 @@ class Pose2Seg(nn.Module):
             in the paper.)
         backbone_shrink: how many times smaller the backbone sees the image. With `pixels`, a network
             then has the outlines of a large image at the cost of a small one. (Not in the paper.)
-        backbone_type: "hourglass" (the paper's) or "resnet50_fpn" (CVPR 2019 version).
+        backbone_type: "hourglass" (the paper's), "resnet50_fpn" (CVPR 2019 version) or
+            "efficientnet_lite0_fpn" (ours, small, from ImageNet).
         sampling: "centers": our coordinates throughout (docs/coordinates.md). "indices": where the
             CVPR 2019 version reads images, features and ROIs, for weights trained with it.
-        stacks, backbone_features, backbone_depth: see `StackedHourglass`; of them `ResNetFPN` has the
+        stacks, backbone_features, backbone_depth: see `StackedHourglass`; of them the pyramids have the
             features.
         branch_features, branch_units, head_features, stem_features, stem_kernel: see
             `SegmentationBranch`, and `LeanSegmentationBranch` where branch_depth asks for it.
         branch_depth: 0 for the authors' branch; otherwise that of `LeanSegmentationBranch`, which
             has no stem.
+        head_units: see `LeanSegmentationBranch`.
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation ("float32" or "bfloat16"); parameters are float32.
     """
@@ -67,6 +76,7 @@ class Pose2Seg(nn.Module):
     branch_units: int = 10
     branch_depth: int = 0
     head_features: int = 128
+    head_units: int = 1
     stem_features: int = 256
     stem_kernel: int = 7
     axis_name: str | None = None
@@ -74,18 +84,20 @@ class Pose2Seg(nn.Module):
 
     def setup(self):
         dtype = jnp.dtype(self.dtype)
-        self.backbone = (
-            resnet_fpn.ResNetFPN(self.backbone_features, self.axis_name, dtype)
-            if self.backbone_type == "resnet50_fpn"
-            else hourglass.StackedHourglass(
+        backbone: nn.Module
+        if self.backbone_type == "hourglass":
+            backbone = hourglass.StackedHourglass(
                 self.stacks, self.backbone_features, self.backbone_depth, self.axis_name, dtype
             )
-        )
+        else:
+            pyramid = _PYRAMIDS[self.backbone_type]
+            backbone = pyramid(self.backbone_features, self.axis_name, dtype)
+        self.backbone = backbone
         features, units, head = self.branch_features, self.branch_units, self.head_features
         branch: nn.Module
         if self.branch_depth:
             branch = LeanSegmentationBranch(
-                features, units, self.branch_depth, head, self.axis_name, dtype
+                features, units, self.branch_depth, head, self.head_units, self.axis_name, dtype
             )
         else:
             branch = SegmentationBranch(
@@ -140,7 +152,7 @@ class Pose2Seg(nn.Module):
 
     def from_features(self, matrices: Float[Array, "N 2 3"], side: int) -> Float[Array, "N 2 3"]:
         """Matrices from features of side `side` to the ROI, given those from the encoded image."""
-        stride = hourglass.STRIDE * self.backbone_shrink  # of both backbones
+        stride = hourglass.STRIDE * self.backbone_shrink  # of all backbones
         to_pixels = _scaling(stride, matrices.dtype)
         if not self.by_indices:
             return geometry.compose(matrices, to_pixels)
