@@ -61,6 +61,11 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     start: dict[str, Any] = {}
     if config.init_weights and not resumes:
         start = weights.load_for(config, config.init_weights)
+    elif not resumes and config.model.backbone_type == "efficientnet_lite0_fpn":
+        raise UserError(
+            "config field init_weights is empty, but the first stages of efficientnet_lite0_fpn stay as they"
+            " start: convert ImageNet's weights first, see configs/coco_human_lite.py."
+        )
     builder = parallel.first_process_first(
         "prepared", lambda: coco_human.prepare(coco_dir, config.dataset.data_dir, "train")
     )

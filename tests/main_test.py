@@ -334,6 +334,10 @@ def test_training_starts_from_the_weights_of_a_file(coco_dir, tmp_path):
     config.model.head_features *= 2
     with pytest.raises(weights.WeightsError, match=r"is of a network with model\.head_features=4"):
         train.train(config, str(tmp_path / "other"))
+    config.model.backbone_type = "efficientnet_lite0_fpn"
+    config.init_weights = None
+    with pytest.raises(UserError, match=r"init_weights is empty, .* configs/coco_human_lite\.py"):
+        train.train(config, str(tmp_path / "other"))
 
 
 @pytest.mark.usefixtures("quick_compile")
