@@ -21,7 +21,7 @@ from pycocotools import mask as mask_utils
 from benchmarks import rows
 from configs import coco_human, coco_human_lean
 from pose2seg_jax import affine_align, augment, geometry, skeleton, train_state
-from pose2seg_jax.models import layers
+from pose2seg_jax.models import efficientnet_fpn, layers
 from pose2seg_jax.results import encode_mask
 
 _REPEATS = 9
@@ -57,6 +57,10 @@ def _trained(module: nn.Module, x: np.ndarray) -> Callable[..., Any]:
     return functools.partial(jax.grad(loss, (0, 1)), variables)
 
 
+def _applied(module: nn.Module, x: np.ndarray) -> Callable[..., Any]:
+    return functools.partial(module.apply, module.init(jax.random.key(0), x))
+
+
 def _network(rng: np.random.Generator) -> list[rows.Row]:
     x = rng.normal(size=(_COUNT, 64, 64, 64)).astype(np.float32)
 
@@ -69,6 +73,13 @@ def _network(rng: np.random.Generator) -> list[rows.Row]:
             _trained(layers.Pointwise(128), x),
             "nn.Conv",
             _trained(nn.Conv(128, (1, 1), use_bias=False), x),
+            x,
+        ),
+        _row(
+            "5x5 depthwise convolution",
+            _applied(efficientnet_fpn.Depthwise(5, 1), x),
+            "nn.Conv in groups",
+            _applied(nn.Conv(64, (5, 5), feature_group_count=64), x),
             x,
         ),
         _row(

@@ -29,7 +29,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.coco_dir = ml_collections.config_dict.placeholder(str)
     # Where TFDS keeps prepared data; empty for its default, ~/tensorflow_datasets.
     config.dataset.data_dir = ml_collections.config_dict.placeholder(str)
-    # Side of the letterboxed image in pixels (paper: 512), a multiple of 4 * 2**backbone_depth * backbone_shrink.
+    # Side of the letterboxed image in pixels (paper: 512), a multiple of backbone_shrink times
+    # 4 * 2**backbone_depth (hourglass) or 32 (the others).
     config.dataset.image_size = 512
 
     # Augmentation of the image, about its centre. The paper names none; the authors flip.
@@ -78,7 +79,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.branch_units = 10  # (paper)
     config.model.branch_depth = 0  # 1 or more: our leaner branch, see coco_human_lean.py
     config.model.head_features = 128  # (authors' code)
-    config.model.head_units = 1  # of our leaner branch
+    config.model.head_convs = 1  # of our leaner branch, at the ROI's full size
     config.model.stem_features = 256  # (authors' code)
     config.model.stem_kernel = 7  # (authors' code)
     config.model.dtype = "float32"  # "bfloat16" computes in half the memory on GPU and TPU
@@ -88,7 +89,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 2e-4  # (authors' code)
-    # Share of it for the backbone: less where it starts from ImageNet (ours).
+    # Share of it for the backbone, its pyramid included: less where it starts from ImageNet (ours).
     config.optimizer.backbone_rate = 1.0
     config.optimizer.schedule = "step"  # "step" (authors' code) or "cosine"
     config.optimizer.warmup_steps = 1000  # (authors' code) from a third of the rate

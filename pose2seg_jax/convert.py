@@ -84,8 +84,10 @@ def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Conv
     }
     model = train_state.create_model(config)
     shapes = traverse_util.flatten_dict(train_state.variable_shapes(config, model), sep="/")
+    known = "the authors' CVPR 2019 checkpoint or torchvision's ResNet-50"
     if lite:
         kind, arrays = "ImageNet EfficientNet-Lite0", _efficientnet(tensors)
+        known = "EfficientNet-Lite0 of efficientnet_lite_pytorch"
     elif "conv1.weight" in tensors and "layer4.2.conv3.weight" in tensors:
         kind = "ImageNet ResNet-50"
         arrays = _of_layers(_resnet("", "downsample.0", "downsample.1"), tensors)
@@ -106,15 +108,15 @@ def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Conv
             problems.append(f"{' or '.join(names)} holds values that are not finite")
         else:
             flat[ours] = value
+    problems = list(dict.fromkeys(problems))  # a tensor may be wanted twice
     unused = tuple(sorted(tensors.keys() - used))
     problems += [f"{name} has no place here" for name in unused if not name.startswith(_UNUSED)]
     if problems:
         more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise ConvertError(
-            f"{path}: is of another model: {'; '.join(problems[:10])}{more}. Known are the authors'"
-            " CVPR 2019 checkpoint, torchvision's ResNet-50 and efficientnet_lite_pytorch's Lite0."
+            f"{path}: is of another model: {'; '.join(problems[:10])}{more}. This config takes {known}."
         )
-    if flat.keys() < shapes.keys():
+    if kind.startswith("ImageNet"):
         variables = train_state.init_variables(config, model, jax.random.key(config.seed))
         fresh = traverse_util.flatten_dict(jax.tree.map(np.asarray, variables), sep="/")
         flat = fresh | flat
@@ -168,7 +170,7 @@ def _authors(config: ml_collections.ConfigDict) -> Iterator[_Layer]:
 def _efficientnet(tensors: dict[str, np.ndarray]) -> _Arrays:
     """EfficientNet-Lite0 up to the stage that we use, its BatchNorm folded into the convolutions."""
     ours = "params/backbone"
-    yield from _folded(tensors, "_conv_stem", "_bn0", f"{ours}/Stem_0/Conv_0")
+    yield from _folded(tensors, "_conv_stem", "_bn0", f"{ours}/Conv_0")
     index = 0
     for _, _, expansion, _, blocks in efficientnet_fpn.STAGES:
         for _ in range(blocks):
@@ -195,22 +197,20 @@ def _folded(tensors: dict[str, np.ndarray], conv: str, norm: str, here: str) -> 
         kernel, bias = _fold(conv == "_conv_stem", *found)
         if "Pointwise" in here:
             kernel = kernel[0, 0] if kernel.shape[:2] == (1, 1) else None
-        elif "Depthwise" in here:
-            kernel = kernel[:, :, 0] if kernel.shape[2] == 1 else None
     yield f"{here}/kernel", names, kernel
     yield f"{here}/bias", names, bias
 
 
-@np.errstate(invalid="ignore")  # of values that are not finite, which are reported with all others
+@np.errstate(all="ignore")  # of values that are not finite, which are reported with all others
 def _fold(
     of_image: bool, weight: np.ndarray, scale: np.ndarray, offset: np.ndarray, mean: np.ndarray,
     var: np.ndarray,
 ) -> tuple[Any, Any]:  # fmt: skip
-    """(height, width, in, out) kernel and bias; the first layer's take what our networks do."""
-    factor = scale / np.sqrt(np.maximum(var, 0) + _LITE_EPSILON)
+    """(height, width, in, out) kernel and bias; of the first layer for images as `Pose2Seg` scales them."""
+    factor = scale / np.sqrt(var + _LITE_EPSILON)
     bias = offset - mean * factor
     kernel = weight.transpose(2, 3, 1, 0) * factor
-    if of_image:
+    if of_image and kernel.shape[2] == len(pose2seg.MEAN):
         bias = bias + ((np.asarray(pose2seg.MEAN) - _LITE_MEAN) / _LITE_STD @ kernel).sum((0, 1))
         kernel = kernel * (np.asarray(pose2seg.STD) / _LITE_STD)[:, None]
     return kernel.astype(np.float32), bias.astype(np.float32)

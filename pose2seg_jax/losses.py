@@ -26,10 +26,10 @@ def mask_loss(
     losses = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, targets), axis=(1, 2))
     if dice:
         found = jax.nn.sigmoid(logits)
-        both = jnp.sum(found * targets, axis=(1, 2))
+        shared = jnp.sum(found * targets, axis=(1, 2))
         # Squares: the best answer to a cell that is half covered is one half.
-        either = jnp.sum(found**2 + targets**2, axis=(1, 2))
-        losses += dice * (1 - 2 * both / jnp.maximum(either, 1))
+        squares = jnp.sum(found**2 + targets**2, axis=(1, 2))
+        losses += dice * (1 - 2 * shared / jnp.maximum(squares, 1e-6))
     return jnp.sum(losses * valid)
 
 
@@ -41,11 +41,12 @@ def mask_iou(logits: Float[Array, "N R R"], targets: Float[Array, "N R R"]) -> F
 
 
 def mask_score(probabilities: Float[Array, "N R R"]) -> Float[Array, " N"]:
-    """The model's own score of a mask, the IoU it expects; 0 for an empty mask.
+    """The model's own score of a mask: about the IoU that it expects; 0 for an empty mask.
 
-    If the probabilities are right: the expected size of what mask and person share, over that of their
-    union.
+    If the probabilities are right, it is the expected size of what mask and person share over that of
+    their union.
     """
-    inside = jnp.where(probabilities > 0.5, probabilities, 0)
-    union = jnp.sum(jnp.where(inside > 0, 1, probabilities), axis=(1, 2))
-    return jnp.sum(inside, axis=(1, 2)) / jnp.maximum(union, 1)
+    inside = probabilities > 0.5
+    shared = jnp.sum(jnp.where(inside, probabilities, 0), axis=(1, 2))
+    union = jnp.sum(jnp.where(inside, 1, probabilities), axis=(1, 2))
+    return shared / jnp.maximum(union, 1)

@@ -48,6 +48,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
 
     Raises:
         NonFiniteLossError: with the step and the ids of the batch. The last good checkpoint stays.
+        UserError: the config, the data or the run cannot be trained; the message says why.
     """
     process_index, process_count = parallel.processes()
     coco_dir = parallel.first_process_first("generated", lambda: synthetic.coco_dir(config.dataset))

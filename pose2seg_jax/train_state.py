@@ -23,7 +23,7 @@ ADDED_MODEL_FIELDS = {
     "backbone_shrink": 1,
     "backbone_type": "hourglass",
     "sampling": "centers",
-    "head_units": 1,
+    "head_convs": 1,
 }
 
 
@@ -62,7 +62,7 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
     if options.backbone_type == "hourglass":
         coarsest = hourglass.STRIDE * 2**options.backbone_depth
     multiple = options.backbone_shrink * coarsest
-    for field, least in (("branch_depth", 0), ("backbone_shrink", 1)):
+    for field, least in (("branch_depth", 0), ("backbone_shrink", 1), ("head_convs", 0)):
         if options[field] < least:
             raise UserError(f"config field model.{field} is {options[field]}; {least} or more.")
     if options.sampling == "indices" and options.backbone_shrink > 1:
@@ -166,15 +166,19 @@ def create_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
 def create_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """Adam with the config's schedule; weight decay, where there is any, on kernels only.
 
-    The backbone moves at `optimizer.backbone_rate` of the rate.
+    The backbone moves at `optimizer.backbone_rate` of the rate; what has no gradient at all is frozen, and
+    does not decay either.
     """
 
     def is_kernel(params: Any) -> Any:
         return jax.tree.map(lambda x: x.ndim > 1, params)
 
-    def slow_down(updates: Any, _params: Any) -> Any:
-        return updates | {"backbone": optax.tree.scale(rate, updates["backbone"])}
-
     decay, rate = config.optimizer.weight_decay, config.optimizer.backbone_rate
     adamw = optax.adamw(create_schedule(config), weight_decay=decay, mask=is_kernel)
-    return adamw if rate == 1 else optax.chain(adamw, optax.stateless(slow_down))
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        changes, state = adamw.update(grads, state, params)
+        changes = jax.tree.map(lambda c, g: jnp.where(jnp.any(g != 0), c, 0), changes, grads)
+        return changes | {"backbone": optax.tree.scale(rate, changes["backbone"])}, state
+
+    return optax.GradientTransformation(adamw.init, update)

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_checkpoint
+from conftest import tiny_config
+from flax import traverse_util
 
 from configs import coco_human_lite, coco_human_r50fpn
-from pose2seg_jax import commands, convert, torch_files, weights
+from pose2seg_jax import commands, convert, torch_files, train, weights
 from pose2seg_jax.models import efficientnet_fpn, pose2seg
 from pose2seg_jax.train_state import run_once
 
@@ -129,27 +131,42 @@ def test_shifted_images_are_a_grouped_convolution(kernel, stride, side):
     layer = efficientnet_fpn.Depthwise(kernel, stride)
     variables = layer.init(jax.random.key(0), x)
     expected = jax.lax.conv_general_dilated(
-        x, variables["params"]["kernel"][:, :, None], (stride, stride), "SAME",
+        x, variables["params"]["kernel"], (stride, stride), "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=6,
     )  # fmt: skip
     np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
 
 
-def test_what_imagenet_made_of_the_first_stages_and_the_depthwise_kernels_stays():
-    network = efficientnet_fpn.EfficientNetFPN(8)
-    x = jnp.asarray(np.random.RandomState(0).randn(1, 32, 32, 3), jnp.float32)
-    variables = run_once(functools.partial(network.init, train=True), jax.random.key(0), x)
-
-    def loss(params):
-        maps, _ = network.apply(variables | {"params": params}, x, True, mutable=["batch_stats"])
-        return jnp.sum(maps**2)
-
-    moved = jax.tree.map(np.any, run_once(jax.grad(loss), variables["params"]))
-    assert not any(jax.tree.leaves([moved["Stem_0"], moved["InvertedResidual_2"]]))
-    last = moved["InvertedResidual_3"]
-    assert last["Pointwise_0"]["Dense_0"]["kernel"]
-    assert last["Depthwise_0"]["bias"]
-    assert not last["Depthwise_0"]["kernel"]
+@pytest.mark.usefixtures("quick_compile")
+def test_what_imagenet_made_of_the_first_stages_and_the_depthwise_kernels_stays(
+    tensors, coco_dir, tmp_path
+):
+    config = tiny_config(coco_dir, tmp_path / "tfds")
+    config.model.backbone_type = "efficientnet_lite0_fpn"
+    config.model.branch_depth, config.model.head_convs = 1, 2
+    config.num_steps = 1
+    config.optimizer.update(learning_rate=0.1, warmup_steps=0, weight_decay=0.1, backbone_rate=0.2)
+    torch_checkpoint.write(tmp_path / "lite0.pth", tensors)
+    start = tmp_path / "start.safetensors"
+    commands.convert_weights(config, str(tmp_path / "lite0.pth"), str(start))
+    config.init_weights = str(start)
+    train.train(config, str(tmp_path / "run"))
+    trained = commands.restore(config, str(tmp_path / "run")).variables["params"]
+    before = weights.load(start).variables["params"]
+    moved = traverse_util.flatten_dict(jax.tree.map(np.not_equal, before, trained), sep="/")
+    moved = {name: np.any(values) for name, values in moved.items()}
+    first = ("Conv_0", "InvertedResidual_0", "InvertedResidual_1", "InvertedResidual_2")
+    frozen = {
+        name
+        for name in moved
+        if name.startswith(tuple(f"backbone/{part}/" for part in first))
+        or name.endswith("Depthwise_0/kernel")
+    }
+    assert len(frozen) == 18 + 12  # of the stem and three blocks, and the other depthwise kernels
+    assert not any(moved[name] for name in frozen)
+    kernels = {name for name in moved.keys() - frozen if name.endswith("Dense_0/kernel")}
+    # Behind the last BatchNorm of an identity, nothing has a gradient in the first step.
+    assert sum(moved[name] for name in kernels) > len(kernels) / 2
 
 
 @pytest.mark.parametrize(
@@ -157,12 +174,14 @@ def test_what_imagenet_made_of_the_first_stages_and_the_depthwise_kernels_stays(
     [
         (lambda t: {k: v for k, v in t.items() if k != "_blocks.3._bn1.running_var"}, "_blocks.3._bn1.running_var is missing"),
         (lambda t: t | {"_blocks.3._expand_conv.weight": np.zeros((144, 24, 3, 3))}, r"_blocks.3._expand_conv.weight has shape \(144, 24, 3, 3\)"),
+        (lambda t: t | {"_conv_stem.weight": np.zeros((32, 1, 3, 3))}, r"_conv_stem.weight has shape \(32, 1, 3, 3\)"),
+        (lambda t: t | {"_bn0.running_var": np.full(32, -1.0)}, "_bn0.weight.* not finite"),
         (lambda t: t | {"_bn0.weight": np.zeros(3)}, r"_bn0.weight has shape \(3,\)"),
         (lambda t: t | {"_bn0.weight": np.full(32, np.inf)}, "_bn0.weight.* not finite"),
         (lambda t: t | {"_blocks.16._bn0.weight": np.zeros(3)}, "_blocks.16._bn0.weight has no place here"),
         (lambda t: {"conv1.weight": np.zeros((64, 3, 7, 7))}, r"is of another model: .* and \d+ more"),
     ],
-    ids=["missing", "kernel", "norm", "infinite", "deeper", "other"],
+    ids=["missing", "kernel", "stem", "variance", "norm", "infinite", "deeper", "other"],
 )  # fmt: skip
 def test_checkpoints_of_another_model_are_refused(tensors, monkeypatch, change, message):
     monkeypatch.setattr(torch_files, "read", lambda path: change(tensors))

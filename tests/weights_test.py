@@ -141,15 +141,15 @@ def test_incomplete_metadata_is_one_clear_error(saved, tmp_path, changes):
         weights.load(target)
 
 
-def test_a_file_from_before_the_lean_branch_has_the_authors_branch(saved, tmp_path):
-    """Its config does not name `branch_depth`."""
+@pytest.mark.parametrize("field", train_state.ADDED_MODEL_FIELDS)
+def test_a_file_from_before_a_field_existed_is_read(saved, tmp_path, field):
     path, config, _ = saved
     fields = {"dataset": {"image_size": 64}, "align": {"reflect": True, "method": "pose"}}
     model = json.loads(config.model.to_json())
-    del model["branch_depth"]
+    assert model.pop(field) == train_state.ADDED_MODEL_FIELDS[field]
     target = tmp_path / "x.safetensors"
     _changed(path, target, config=fields | {"model": model})
-    assert weights.load(target).config.model.branch_depth == 0
+    assert weights.load(target).config.model[field] == train_state.ADDED_MODEL_FIELDS[field]
 
 
 def test_the_package_brings_a_model_that_finds_people(real_dataset, data_dir):

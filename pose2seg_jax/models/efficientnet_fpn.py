@@ -1,10 +1,8 @@
 """EfficientNet-Lite0 with a small feature pyramid: a backbone that starts from ImageNet.
 
-EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation, ReLU6 for swish) is the smallest of
-its family: .4 GFLOP at 224 px, and 2.7 M parameters up to the stage used last here.
+EfficientNet-B0 (Tan and Le 2019) without squeeze-and-excitation and with ReLU6 in place of swish, as
+TensorFlow's efficientnet/lite has it; 2.3 M parameters up to the stage used last here.
 """
-
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,9 +14,8 @@ from pose2seg_jax.geometry import Array
 from pose2seg_jax.models.hourglass import Residual
 from pose2seg_jax.models.layers import BatchNorm, Dtype, Pointwise, upsample_nearest
 
-STEM = 32  # channels of the first convolution
-# (kernel, stride, expansion, channels, blocks) of the stages; the seventh is left out: a quarter of the
-# parameters for features that the sixth has at the same size.
+# (kernel, stride, expansion, channels, blocks) of the stages. The seventh is left out: a quarter more
+# parameters for features at a size that the sixth has too.
 STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -28,14 +25,15 @@ STAGES = (
     (5, 2, 6, 192, 4),
 )
 _LEVELS = (1, 2, 4, 5)  # stages whose results the pyramid takes
-FROZEN = 2  # stages, and the stem before them, that fine-tuning leaves alone
-COARSEST = 32  # image pixels per pixel of the last stage: sides of images must be multiples
+_FROZEN = 2  # stages, and the convolution before them, that no gradient reaches
 
 
 class Depthwise(nn.Module):
-    """A k x k convolution of each channel by itself, padded as in TensorFlow ("SAME").
+    """A k x k convolution of each channel by itself, padded as in TensorFlow ("SAME"); not trained.
 
-    As a sum of k * k shifted images: XLA's grouped convolution takes ten to fifty times as long on a CPU.
+    As a sum of k * k shifted images: XLA's grouped convolution takes many times as long on a CPU
+    (benchmarks/formulations.py). The kernel, a hundredth of the parameters but a third of the
+    backbone's time in training, stays as ImageNet made it.
     """
 
     kernel: int
@@ -45,20 +43,19 @@ class Depthwise(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
         size, stride, channels = self.kernel, self.stride, x.shape[-1]
-        init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=(0, 1))
-        kernel = self.param("kernel", init, (size, size, channels))
+        init = nn.initializers.he_normal()
+        kernel = self.param("kernel", init, (size, size, 1, channels))
         kernel = jax.lax.stop_gradient(kernel).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(self.dtype)
         window = (size, size)
         sides = jax.lax.padtype_to_pads(x.shape[1:3], window, (stride, stride), "SAME")
         padded = jnp.pad(x, [(0, 0), *sides, (0, 0)])
         height, width = (end - size + 1 for end in padded.shape[1:3])
-        total: Any = bias
-        for i, j in np.ndindex(window):
-            total = (
-                total + padded[:, i : i + height : stride, j : j + width : stride] * kernel[i, j]
-            )
-        return total
+        shifted = (
+            padded[:, i : i + height : stride, j : j + width : stride] * kernel[i, j]
+            for i, j in np.ndindex(window)
+        )
+        return sum(shifted, bias)
 
 
 class InvertedResidual(nn.Module):
@@ -84,9 +81,9 @@ class InvertedResidual(nn.Module):
 class EfficientNetFPN(nn.Module):
     """Images to features at a quarter of their size: the finest level of a pyramid.
 
-    The BatchNorm of EfficientNet is folded into its convolutions when its weights are converted, since
-    a batch of few images is too small for statistics of its own; stem and first stages stay as
-    ImageNet made them. So it is meant to start from ImageNet, not from random weights.
+    Meant to start from ImageNet, not from random weights: the BatchNorm of EfficientNet, with ImageNet's
+    statistics, is folded into its convolutions (`convert`), and its first stages and all of its depthwise
+    kernels are not trained.
 
     Attributes:
         features: channels of the pyramid.
@@ -94,19 +91,19 @@ class EfficientNetFPN(nn.Module):
         dtype: of the computation; parameters are float32.
     """
 
-    features: int = 64
+    features: int
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Float[Array, "B h w C"]:
-        x = nn.relu6(Stem(STEM, self.dtype)(x))
+        x = nn.relu6(nn.Conv(32, (3, 3), 2, dtype=self.dtype)(x))
         levels = []
         for stage, (kernel, stride, expansion, features, blocks) in enumerate(STAGES):
             for block in range(blocks):
                 step = 1 if block else stride
                 x = InvertedResidual(kernel, step, expansion, features, self.dtype)(x)
-            if stage == FROZEN - 1:
+            if stage + 1 == _FROZEN:
                 x = jax.lax.stop_gradient(x)
             if stage in _LEVELS:
                 levels.append(x)
@@ -121,14 +118,3 @@ class EfficientNetFPN(nn.Module):
         while levels:
             top = residual(upsample_nearest(top) + lateral(levels.pop()))
         return nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(top, train))
-
-
-class Stem(nn.Module):
-    """The first convolution, 3x3 with stride 2, padded as in TensorFlow."""
-
-    features: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B h w C"]:
-        return nn.Conv(self.features, (3, 3), 2, padding="SAME", dtype=self.dtype)(x)

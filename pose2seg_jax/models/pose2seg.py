@@ -16,7 +16,6 @@ from pose2seg_jax.models.segmentation_branch import LeanSegmentationBranch, Segm
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
-
 _PYRAMIDS = {
     "resnet50_fpn": resnet_fpn.ResNetFPN,
     "efficientnet_lite0_fpn": efficientnet_fpn.EfficientNetFPN,
@@ -58,7 +57,7 @@ class Pose2Seg(nn.Module):
             `SegmentationBranch`, and `LeanSegmentationBranch` where branch_depth asks for it.
         branch_depth: 0 for the authors' branch; otherwise that of `LeanSegmentationBranch`, which
             has no stem.
-        head_units: see `LeanSegmentationBranch`.
+        head_convs: see `LeanSegmentationBranch`.
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation ("float32" or "bfloat16"); parameters are float32.
     """
@@ -76,7 +75,7 @@ class Pose2Seg(nn.Module):
     branch_units: int = 10
     branch_depth: int = 0
     head_features: int = 128
-    head_units: int = 1
+    head_convs: int = 1
     stem_features: int = 256
     stem_kernel: int = 7
     axis_name: str | None = None
@@ -97,7 +96,7 @@ class Pose2Seg(nn.Module):
         branch: nn.Module
         if self.branch_depth:
             branch = LeanSegmentationBranch(
-                features, units, self.branch_depth, head, self.head_units, self.axis_name, dtype
+                features, units, self.branch_depth, head, self.head_convs, self.axis_name, dtype
             )
         else:
             branch = SegmentationBranch(

@@ -15,7 +15,7 @@ from pose2seg_jax.models.layers import (
 )
 
 UNITS = (3, 4, 6, 3)  # bottlenecks a stage
-COARSEST = 32  # image pixels per pixel of the last stage: sides of images must be multiples
+COARSEST = 32  # image pixels per pixel of the coarsest level: sides of images must be multiples
 
 
 class ResNetFPN(nn.Module):

@@ -103,7 +103,7 @@ class LeanSegmentationBranch(nn.Module):
         units: number of bottlenecks at the smallest size.
         depth: halvings below half the size.
         head_features: channels at full size.
-        head_units: number of 3x3 convolutions at full size.
+        head_convs: number of 3x3 convolutions at full size.
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation; parameters are float32.
     """
@@ -112,7 +112,7 @@ class LeanSegmentationBranch(nn.Module):
     units: int
     depth: int
     head_features: int
-    head_units: int = 1
+    head_convs: int
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
@@ -132,6 +132,6 @@ class LeanSegmentationBranch(nn.Module):
         )
         y = depth_to_space(pointwise(4 * self.head_features, y))
         y = activate(y + pointwise(self.head_features, x))
-        for _ in range(self.head_units):
+        for _ in range(self.head_convs):
             y = activate(Conv(self.head_features, 3, dtype=self.dtype)(y))
         return Pointwise(1, use_bias=True, dtype=self.dtype)(y)[..., 0].astype(jnp.float32)
