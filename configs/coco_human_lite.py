@@ -9,6 +9,10 @@ is a zip; PyTorch is not needed:
       --from=efficientnet-lite0-57934424.pth --output=imagenet.safetensors
     python main.py --config=configs/coco_human_lite.py --workdir=RUN --config.dataset.coco_dir=COCO \
       --config.init_weights=imagenet.safetensors
+
+1,446 persons, 7,500 steps of 8, seed 0, two CPU cores, .53 s a step (GLIBC_TUNABLES=glibc.malloc.hugetlb=1): AP
+.419 with all scores 1.0, .520 with the model's own, mean IoU .736 on our 724 validation persons; .430 / .535
+with eval.flip. It is the model of the package. Which change brought what: docs/experiments.md.
 """
 
 import ml_collections

@@ -22,7 +22,7 @@ from pose2seg_jax.models.pose2seg import MEAN, STD
 
 _FORMAT = "pose2seg_jax weights 2"
 # The model of the package (docs/model_card.md).
-SHIPPED = pathlib.Path(__file__).with_name("coco_human_compact.safetensors")
+SHIPPED = pathlib.Path(__file__).with_name("coco_human_lite.safetensors")
 # What parameters take for granted and no shape shows.
 _CONVENTIONS = {
     "pixel_centers": 0.5,
