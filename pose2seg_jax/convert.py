@@ -23,7 +23,7 @@ _UNUSED = (
 _LITE_MEAN, _LITE_STD = 127.0, 128.0
 _LITE_EPSILON = 1e-3  # of its BatchNorm
 # What a checkpoint gives: our name, their names, our array; None where a tensor is missing or does not fit.
-_Arrays = Iterator[tuple[str, list[str], np.ndarray | None]]
+_Arrays = Iterable[tuple[str, list[str], np.ndarray | None]]
 
 
 class ConvertError(UserError):
@@ -52,6 +52,11 @@ class _Layer(NamedTuple):
     our_conv: str
     our_norm: str
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether ours is a `Pointwise`."""
+        return "Pointwise" in self.our_conv.rsplit("/", 1)[-1]
+
 
 def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Converted:
     """Reads a checkpoint for the network of a config.
@@ -60,8 +65,8 @@ def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Conv
         config: of a network with one of these backbones: ResNet50-FPN with the authors' branch
             (configs/coco_human_r50fpn.py) or EfficientNet-Lite0 (configs/coco_human_lite.py).
         path: a PyTorch file; for the first, with the authors' weights or torchvision's ResNet-50, for the
-            second, with EfficientNet-Lite0 as efficientnet_lite_pytorch names its tensors. What the file
-            does not hold is initialised at random.
+            second, with EfficientNet-Lite0 as efficientnet_lite_pytorch names its tensors. What ImageNet's
+            do not hold is initialised at random.
 
     Raises:
         TorchFileError: see `torch_files.read`.
@@ -84,35 +89,39 @@ def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Conv
     }
     model = train_state.create_model(config)
     shapes = traverse_util.flatten_dict(train_state.variable_shapes(config, model), sep="/")
-    known = "the authors' CVPR 2019 checkpoint or torchvision's ResNet-50"
+    take = _arrays
     if lite:
-        kind, arrays = "ImageNet EfficientNet-Lite0", _efficientnet(tensors)
-        known = "EfficientNet-Lite0 of efficientnet_lite_pytorch"
+        kind, layers, take = "ImageNet EfficientNet-Lite0", _efficientnet(), _folded
     elif "conv1.weight" in tensors and "layer4.2.conv3.weight" in tensors:
-        kind = "ImageNet ResNet-50"
-        arrays = _of_layers(_resnet("", "downsample.0", "downsample.1"), tensors)
+        kind, layers = "ImageNet ResNet-50", _resnet("", "downsample.0", "downsample.1")
     else:
-        kind, arrays = "Pose2Seg, CVPR 2019", _of_layers(_authors(config), tensors)
+        kind, layers = "Pose2Seg, CVPR 2019", _authors(config)
     flat: dict[str, np.ndarray] = {}
     used: set[str] = set()
     problems: list[str] = []
-    for ours, names, value in arrays:
-        used |= set(names)
-        present = [name for name in names if name in tensors]
-        if len(present) < len(names):
-            problems += [f"{name} is missing" for name in names if name not in tensors]
-        elif value is None or value.shape != shapes[ours].shape:
-            found = ", ".join(f"{name} has shape {tensors[name].shape}" for name in names)
-            problems.append(f"{found}, which does not fit")
-        elif not np.all(np.isfinite(value)):
-            problems.append(f"{' or '.join(names)} holds values that are not finite")
-        else:
-            flat[ours] = value
+    for layer in layers:
+        for ours, names, value in take(layer, tensors):
+            used |= set(names)
+            present = [name for name in names if name in tensors]
+            if len(present) < len(names):
+                problems += [f"{name} is missing" for name in names if name not in tensors]
+            elif value is None or value.shape != shapes[ours].shape:
+                found = ", ".join(f"{name} has shape {tensors[name].shape}" for name in names)
+                problems.append(f"{found}, which does not fit")
+            elif not np.all(np.isfinite(value)):
+                problems.append(f"{' or '.join(names)} holds values that are not finite")
+            else:
+                flat[ours] = value
     problems = list(dict.fromkeys(problems))  # a tensor may be wanted twice
     unused = tuple(sorted(tensors.keys() - used))
     problems += [f"{name} has no place here" for name in unused if not name.startswith(_UNUSED)]
     if problems:
         more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        known = (
+            "EfficientNet-Lite0 of efficientnet_lite_pytorch"
+            if lite
+            else "the authors' CVPR 2019 checkpoint or torchvision's ResNet-50"
+        )
         raise ConvertError(
             f"{path}: is of another model: {'; '.join(problems[:10])}{more}. This config takes {known}."
         )
@@ -167,74 +176,64 @@ def _authors(config: ml_collections.ConfigDict) -> Iterator[_Layer]:
     yield _Layer("segnet.pred_small", "", "branch/Pointwise_0", "")
 
 
-def _efficientnet(tensors: dict[str, np.ndarray]) -> _Arrays:
-    """EfficientNet-Lite0 up to the stage that we use, its BatchNorm folded into the convolutions."""
-    ours = "params/backbone"
-    yield from _folded(tensors, "_conv_stem", "_bn0", f"{ours}/Conv_0")
+def _efficientnet() -> Iterator[_Layer]:
+    """The layers of EfficientNet-Lite0 up to the stage that we use; ours have no BatchNorm."""
+    yield _Layer("_conv_stem", "_bn0", "backbone/Conv_0", "")
     index = 0
     for _, _, expansion, _, blocks in efficientnet_fpn.STAGES:
         for _ in range(blocks):
-            there, here = f"_blocks.{index}", f"{ours}/InvertedResidual_{index}"
-            if expansion > 1:
-                conv, norm = f"{there}._expand_conv", f"{there}._bn0"
-                yield from _folded(tensors, conv, norm, f"{here}/Pointwise_0/Dense_0")
-            conv, norm = f"{there}._depthwise_conv", f"{there}._bn1"
-            yield from _folded(tensors, conv, norm, f"{here}/Depthwise_0")
-            last = f"Pointwise_{int(expansion > 1)}"
-            conv, norm = f"{there}._project_conv", f"{there}._bn2"
-            yield from _folded(tensors, conv, norm, f"{here}/{last}/Dense_0")
+            there, here = f"_blocks.{index}.", f"backbone/InvertedResidual_{index}/"
+            expands = expansion > 1
+            if expands:
+                yield _Layer(f"{there}_expand_conv", f"{there}_bn0", f"{here}Pointwise_0", "")
+            yield _Layer(f"{there}_depthwise_conv", f"{there}_bn1", f"{here}Depthwise_0", "")
+            last = f"{here}Pointwise_{int(expands)}"
+            yield _Layer(f"{there}_project_conv", f"{there}_bn2", last, "")
             index += 1
 
 
-def _folded(tensors: dict[str, np.ndarray], conv: str, norm: str, here: str) -> _Arrays:
-    """Kernel and bias of a convolution with the BatchNorm behind it."""
+@np.errstate(all="ignore")  # of values that are not finite, which are reported with all others
+def _folded(layer: _Layer, tensors: dict[str, np.ndarray]) -> _Arrays:
+    """What a layer of ours takes, the BatchNorm folded into the convolution."""
     fields = ("weight", "bias", "running_mean", "running_var")
-    names = [f"{conv}.weight", *(f"{norm}.{field}" for field in fields)]
+    names = [f"{layer.conv}.weight", *(f"{layer.norm}.{field}" for field in fields)]
     found = [np.asarray(tensors[name], np.float64) for name in names if name in tensors]
     kernel = bias = None
-    channels = {tensor.shape for tensor in found[1:]}
-    if len(found) == len(names) and found[0].ndim == 4 and channels == {found[0].shape[:1]}:
-        kernel, bias = _fold(conv == "_conv_stem", *found)
-        if "Pointwise" in here:
-            kernel = kernel[0, 0] if kernel.shape[:2] == (1, 1) else None
-    yield f"{here}/kernel", names, kernel
-    yield f"{here}/bias", names, bias
+    if len(found) == len(names) and {t.shape for t in found[1:]} == {found[0].shape[:1]}:
+        weight, scale, offset, mean, var = found
+        factor = scale / np.sqrt(var + _LITE_EPSILON)
+        bias = offset - mean * factor
+        kernel = _kernel(weight, layer.pointwise)
+        if kernel is not None:
+            kernel = kernel * factor
+            if layer.conv == "_conv_stem" and kernel.shape[2] == len(pose2seg.MEAN):
+                # It takes images as `Pose2Seg` scales them.
+                shift = (np.asarray(pose2seg.MEAN) - _LITE_MEAN) / _LITE_STD
+                bias = bias + (shift @ kernel).sum((0, 1))
+                kernel = kernel * (np.asarray(pose2seg.STD) / _LITE_STD)[:, None]
+            kernel = kernel.astype(np.float32)
+        bias = bias.astype(np.float32)
+    inner = f"params/{layer.our_conv}{'/Dense_0' if layer.pointwise else ''}"
+    return [(f"{inner}/kernel", names, kernel), (f"{inner}/bias", names, bias)]
 
 
-@np.errstate(all="ignore")  # of values that are not finite, which are reported with all others
-def _fold(
-    of_image: bool, weight: np.ndarray, scale: np.ndarray, offset: np.ndarray, mean: np.ndarray,
-    var: np.ndarray,
-) -> tuple[Any, Any]:  # fmt: skip
-    """(height, width, in, out) kernel and bias; of the first layer for images as `Pose2Seg` scales them."""
-    factor = scale / np.sqrt(var + _LITE_EPSILON)
-    bias = offset - mean * factor
-    kernel = weight.transpose(2, 3, 1, 0) * factor
-    if of_image and kernel.shape[2] == len(pose2seg.MEAN):
-        bias = bias + ((np.asarray(pose2seg.MEAN) - _LITE_MEAN) / _LITE_STD @ kernel).sum((0, 1))
-        kernel = kernel * (np.asarray(pose2seg.STD) / _LITE_STD)[:, None]
-    return kernel.astype(np.float32), bias.astype(np.float32)
-
-
-def _of_layers(layers: Iterable[_Layer], tensors: dict[str, np.ndarray]) -> _Arrays:
-    for layer in layers:
-        yield from _arrays(layer, tensors)
+def _kernel(weight: np.ndarray, pointwise: bool) -> np.ndarray | None:
+    """(height, width, in, out), of a pointwise layer (in, out); None where the weight is no such kernel."""
+    if weight.ndim != 4:
+        return None
+    kernel = weight.transpose(2, 3, 1, 0)
+    if not pointwise:
+        return kernel
+    return kernel[0, 0] if kernel.shape[:2] == (1, 1) else None
 
 
 def _arrays(layer: _Layer, tensors: dict[str, np.ndarray]) -> _Arrays:
     """What a layer of ours takes."""
     weight, bias = f"{layer.conv}.weight", f"{layer.conv}.bias"
-    pointwise = "Pointwise" in layer.our_conv.rsplit("/", 1)[-1]
-    inner = f"params/{layer.our_conv}/{'Dense_0' if pointwise else 'Conv_0'}"
+    inner = f"params/{layer.our_conv}/{'Dense_0' if layer.pointwise else 'Conv_0'}"
     two_classes = layer.conv.endswith("pred_small")
 
-    kernel = tensors.get(weight)
-    if kernel is not None:
-        kernel = (
-            kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else None
-        )  # height, width, in, out
-    if kernel is not None and pointwise:
-        kernel = kernel[0, 0] if kernel.shape[:2] == (1, 1) else None
+    kernel = _kernel(tensors[weight], layer.pointwise) if weight in tensors else None
     if kernel is not None and two_classes:  # one logit: the second class against the first
         kernel = kernel[:, 1:] - kernel[:, :1] if kernel.shape[1] == 2 else None
     yield f"{inner}/kernel", [weight], kernel
