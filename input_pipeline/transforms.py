@@ -31,7 +31,39 @@ def letterbox(image: tf.Tensor, side: int, indices: bool = False) -> tf.Tensor:
 
     The same as `predictor.letterbox_image`, which explains `indices`.
     """
-    matrix = letterbox_matrix(tf.shape(image)[0], tf.shape(image)[1], side)
+    size = tf.shape(image)[:2]
+    if indices:
+        canvas = _resampled(image, size, side, indices)
+    else:  # most images of COCO have a side of 640 pixels; for that canvas, they only move
+        canvas = tf.cond(
+            tf.reduce_max(size) == side,
+            lambda: _moved(image, side - size),
+            lambda: _resampled(image, size, side, indices),
+        )
+    return tf.ensure_shape(canvas, [side, side, image.shape[-1]])
+
+
+def _moved(image: tf.Tensor, rest: tf.Tensor) -> tf.Tensor:
+    """The letterbox of an image with the canvas's longer side; `rest` is missing along y and x.
+
+    Where it is odd, a pixel of the canvas lies half way between two of the image.
+    """
+    odd = rest % 2
+
+    def between():
+        axis = tf.argmax(odd)
+        edge = tf.where(odd > 0, 1, tf.shape(image)[:2])
+        before = tf.concat([image[: edge[0], : edge[1]], image], axis)
+        behind = tf.concat([image, image[-edge[0] :, -edge[1] :]], axis)
+        return to_uint8((tf.cast(before, tf.float32) + tf.cast(behind, tf.float32)) / 2)
+
+    placed = tf.cond(tf.reduce_any(odd > 0), between, lambda: image)
+    before = rest // 2
+    return tf.pad(placed, [[before[0], before[0]], [before[1], before[1]], [0, 0]])
+
+
+def _resampled(image: tf.Tensor, size: tf.Tensor, side: int, indices: bool) -> tf.Tensor:
+    matrix = letterbox_matrix(size[0], size[1], side)
     shift = tf.zeros([])
     if indices:
         image = tf.pad(image, [[1, 1], [1, 1], [0, 0]])

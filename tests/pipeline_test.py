@@ -124,7 +124,9 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
 
 
 @pytest.mark.parametrize("indices", [False, True], ids=["centers", "indices"])
-@pytest.mark.parametrize("shape", [(60, 80), (80, 60), (30, 20), (200, 133)])
+@pytest.mark.parametrize(
+    "shape", [(60, 80), (80, 60), (30, 20), (200, 133), (64, 64), (64, 48), (47, 64), (64, 1)]
+)
 def test_the_predictor_letterboxes_as_the_stream_does(shape, indices):
     image = np.random.RandomState(0).randint(0, 255, (*shape, 3)).astype(np.uint8)
     ours = np.asarray(letterbox_image(image, 64, indices)).astype(int)
