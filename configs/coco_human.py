@@ -29,8 +29,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.coco_dir = ml_collections.config_dict.placeholder(str)
     # Where TFDS keeps prepared data; empty for its default, ~/tensorflow_datasets.
     config.dataset.data_dir = ml_collections.config_dict.placeholder(str)
-    # Side of the letterboxed image in pixels (paper: 512), a multiple of backbone_shrink times
-    # 4 * 2**backbone_depth (hourglass) or 32 (the others).
+    # Side of the letterboxed image in pixels (paper: 512), over backbone_shrink a multiple
+    # of 4 * 2**backbone_depth (hourglass) or 32 (the others).
     config.dataset.image_size = 512
 
     # Augmentation of the image, about its centre. The paper names none; the authors flip.
@@ -71,7 +71,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Where images, features and ROIs are read: "centers" (docs/coordinates.md) or "indices", as the
     # CVPR 2019 version.
     config.model.sampling = "centers"
-    config.model.backbone_shrink = 1  # how many times smaller the backbone sees the image (ours)
+    config.model.backbone_shrink = 1.0  # how many times smaller the backbone sees the image (ours)
     config.model.stacks = 2  # Hourglass-2 (paper)
     config.model.backbone_features = 256  # (paper)
     config.model.backbone_depth = 4  # (Newell et al. 2016)

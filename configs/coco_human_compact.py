@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = coco_human_small.get_config()
     config.num_steps = 8000
     config.dataset.image_size = 512
-    config.model.backbone_shrink = 2
+    config.model.backbone_shrink = 2.0
     config.model.branch_features = 32
     config.model.head_features = 32
     # Many epochs of little data: all of the augmentation and jitter that the paper's experiment has.

@@ -14,13 +14,13 @@ from jaxtyping import Int, PRNGKeyArray
 
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.geometry import Array
-from pose2seg_jax.models import BACKBONES, Pose2Seg, hourglass, resnet_fpn
+from pose2seg_jax.models import BACKBONES, Pose2Seg, hourglass, layers, resnet_fpn
 from pose2seg_jax.skeleton import LIMB_PRESETS
 
 # Fields of config.model that runs and weights from before they existed do not name.
 ADDED_MODEL_FIELDS = {
     "branch_depth": 0,
-    "backbone_shrink": 1,
+    "backbone_shrink": 1.0,
     "backbone_type": "hourglass",
     "sampling": "centers",
     "head_convs": 1,
@@ -61,7 +61,6 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
     coarsest = resnet_fpn.COARSEST
     if options.backbone_type == "hourglass":
         coarsest = hourglass.STRIDE * 2**options.backbone_depth
-    multiple = options.backbone_shrink * coarsest
     for field, least in (("branch_depth", 0), ("backbone_shrink", 1), ("head_convs", 0)):
         if options[field] < least:
             raise UserError(f"config field model.{field} is {options[field]}; {least} or more.")
@@ -71,10 +70,12 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
             " version has no such backbone."
         )
     roi_multiple = 2 * 2**options.branch_depth
-    if config.dataset.image_size % multiple or options.roi_size % roi_multiple:
+    side = config.dataset.image_size / layers.ratio(options.backbone_shrink)
+    if side % coarsest or options.roi_size % roi_multiple:
         raise UserError(
-            f"config field dataset.image_size is {config.dataset.image_size} and model.roi_size"
-            f" {options.roi_size}; they must be multiples of {multiple} and {roi_multiple}."
+            f"config field dataset.image_size over model.backbone_shrink is {float(side):g} and"
+            f" model.roi_size {options.roi_size}; they must be multiples of {coarsest} and"
+            f" {roi_multiple}."
         )
     return Pose2Seg(**config.model, axis_name=axis_name)
 

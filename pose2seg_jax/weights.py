@@ -131,13 +131,15 @@ def load(path: str | pathlib.Path | None = None) -> Weights:
 def load_for(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Any:
     """The variables of a weights file for the network of a config, to train on from.
 
+    Precision and size of what the network sees may change.
+
     Raises:
         WeightsError: as `load`, and where the file is of another network.
     """
     loaded = load(path)
     wanted, found = map(_network_fields, (config, loaded.config))
     for part, name in [("align", "method"), *(("model", name) for name in sorted(wanted["model"]))]:
-        if name != "dtype" and wanted[part][name] != found[part].get(name):
+        if name not in ("dtype", "backbone_shrink") and wanted[part][name] != found[part].get(name):
             raise WeightsError(
                 f"{path}: is of a network with {part}.{name}={found[part].get(name)}, but the config"
                 f" says {wanted[part][name]}; use the config that it was made with."

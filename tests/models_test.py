@@ -7,16 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import standing_pose
 
 from configs import coco_human, coco_human_lean
 from pose2seg_jax import affine_align, geometry, losses, templates, train_state
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import Features, Pose2Seg
 from pose2seg_jax.models.layers import (
     BatchNorm,
     depth_to_space,
     max_pool,
     mean_pool,
+    shrink,
     upsample_bilinear,
     upsample_nearest,
 )
@@ -80,6 +83,16 @@ def test_the_lean_branch_costs_a_fifth():
     authors = operations(coco_human.get_config())
     assert 37e9 < authors < 38e9
     assert operations(coco_human_lean.get_config()) < authors / 5
+
+
+def test_the_size_that_the_backbone_sees_is_checked():
+    config = coco_human.get_config()
+    config.dataset.image_size = 640
+    config.model.backbone_shrink = 640 / 384
+    assert train_state.create_model(config).backbone_shrink == 640 / 384
+    config.model.backbone_shrink = 640 / 400
+    with pytest.raises(UserError, match=r"backbone_shrink is 400 .* of 64"):
+        train_state.create_model(config)
 
 
 def test_a_backbone_that_sees_half_of_the_image_sees_what_it_would_at_that_size():
@@ -167,6 +180,13 @@ def test_batch_norm_equals_flax():
     masked = ours.apply(variables, x, True, valid, mutable=["batch_stats"])[0]
     alone = ours.apply(variables, x[valid], True, mutable=["batch_stats"])[0]
     np.testing.assert_allclose(masked[valid], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("times", [1.0, 2.0, 5 / 3, 640 / 448])
+def test_shrinking_is_area_interpolation(times):
+    x = np.random.RandomState(0).rand(2, 20, 40, 3).astype(np.float32)
+    expected = tf.image.resize(x, (round(20 / times), round(40 / times)), "area").numpy()
+    np.testing.assert_allclose(shrink(jnp.asarray(x), times), expected, atol=1e-5)
 
 
 def test_pooling_and_upsampling():

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pose2seg_jax import affine_align, geometry, skeleton
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.models import efficientnet_fpn, hourglass, resnet_fpn
-from pose2seg_jax.models.layers import Dtype, mean_pool
+from pose2seg_jax.models.layers import Dtype, shrink
 from pose2seg_jax.models.segmentation_branch import LeanSegmentationBranch, SegmentationBranch
 
 # RGB mean and standard deviation of ImageNet (authors' code).
@@ -45,7 +45,8 @@ class Pose2Seg(nn.Module):
         pixels: whether the image itself is aligned too, next to its features: a small person is a
             few cells of a feature map, and a small network has no other way to its outline. (Not
             in the paper.)
-        backbone_shrink: how many times smaller the backbone sees the image. With `pixels`, a network
+        backbone_shrink: how many times smaller the backbone sees the image, 1 or a ratio of small
+            numbers above it, as 5 / 3. With `pixels`, a network
             then has the outlines of a large image at the cost of a small one. (Not in the paper.)
         backbone_type: "hourglass" (the paper's), "resnet50_fpn" (CVPR 2019 version) or
             "efficientnet_lite0_fpn" (ours, small, from ImageNet).
@@ -65,7 +66,7 @@ class Pose2Seg(nn.Module):
     roi_size: int = 64
     limbs: str = "paper"
     pixels: bool = False
-    backbone_shrink: int = 1
+    backbone_shrink: int | float = 1
     backbone_type: str = "hourglass"
     sampling: str = "centers"
     stacks: int = 2
@@ -114,7 +115,7 @@ class Pose2Seg(nn.Module):
         """Features of whole images."""
         scaled = (images.astype(jnp.float32) - jnp.asarray(MEAN)) / jnp.asarray(STD)
         scaled = scaled.astype(self.dtype)
-        shrunk = mean_pool(scaled, self.backbone_shrink)
+        shrunk = scaled if self.backbone_shrink == 1 else shrink(scaled, self.backbone_shrink)
         return Features(self.backbone(shrunk, train), scaled if self.pixels else None)
 
     def segment(
