@@ -1,6 +1,6 @@
 """How long a program takes to its first result, each in a process of its own.
 
-python -m benchmarks.startup --config=configs/coco_human_small.py
+python -m benchmarks.startup
 """
 
 import os
