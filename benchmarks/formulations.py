@@ -83,6 +83,13 @@ def _network(rng: np.random.Generator) -> list[rows.Row]:
             x,
         ),
         _row(
+            f"{_COUNT} images of 640 px for a backbone of 448",
+            lambda images: layers.shrink(images, 640 / 448),
+            "jax.image.resize",
+            lambda images: jax.image.resize(images, (_COUNT, 448, 448, 3), "linear"),
+            rng.uniform(size=(_COUNT, 640, 640, 3)).astype(np.float32),
+        ),
+        _row(
             "2x2 max-pooling, trained",
             pooling(layers.max_pool),
             "nn.max_pool",

@@ -101,7 +101,9 @@ def parser(description: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--data_dir", help="where prepared data is kept")
     made.add_argument(
-        "--config", default=str(_ROOT / "configs/coco_human_lite.py"), help="default: the package's"
+        "--config",
+        default=str(_ROOT / "configs/coco_human_lite.py"),
+        help="a config; default: that of the package's model",
     )
     made.add_argument("--output", type=pathlib.Path, help="JSON with the rows and the machine")
     return made

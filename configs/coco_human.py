@@ -21,7 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Authors: 25 epochs of 14,150 iterations.
     config.num_steps = 25 * 14150
 
-    # A weights file to start from, of the same network; empty for random weights.
+    # A weights file to start from, of the same network (dtype, backbone_shrink and
+    # dataset.image_size may differ); empty for random weights.
     config.init_weights = ml_collections.config_dict.placeholder(str)
 
     config.dataset = ml_collections.ConfigDict()
@@ -71,7 +72,9 @@ def get_config() -> ml_collections.ConfigDict:
     # Where images, features and ROIs are read: "centers" (docs/coordinates.md) or "indices", as the
     # CVPR 2019 version.
     config.model.sampling = "centers"
-    config.model.backbone_shrink = 1.0  # how many times smaller the backbone sees the image (ours)
+    # How many times smaller the backbone sees the image (ours): 1 or a ratio of numbers up to 64, which
+    # as a flag is a decimal.
+    config.model.backbone_shrink = 1.0
     config.model.stacks = 2  # Hourglass-2 (paper)
     config.model.backbone_features = 256  # (paper)
     config.model.backbone_depth = 4  # (Newell et al. 2016)

@@ -70,11 +70,17 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
             " version has no such backbone."
         )
     roi_multiple = 2 * 2**options.branch_depth
-    side = config.dataset.image_size / layers.ratio(options.backbone_shrink)
+    ratio = layers.ratio(options.backbone_shrink)
+    if abs(options.backbone_shrink - ratio) > 1e-4:
+        raise UserError(
+            f"config field model.backbone_shrink is {options.backbone_shrink}; it must be 1 or a ratio"
+            " of numbers up to 64, to four decimals."
+        )
+    side = config.dataset.image_size / ratio
     if side % coarsest or options.roi_size % roi_multiple:
         raise UserError(
-            f"config field dataset.image_size over model.backbone_shrink is {float(side):g} and"
-            f" model.roi_size {options.roi_size}; they must be multiples of {coarsest} and"
+            f"config field dataset.image_size over model.backbone_shrink ({ratio}) is {float(side):g}"
+            f" and model.roi_size {options.roi_size}; they must be multiples of {coarsest} and"
             f" {roi_multiple}."
         )
     return Pose2Seg(**config.model, axis_name=axis_name)

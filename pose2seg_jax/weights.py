@@ -131,7 +131,7 @@ def load(path: str | pathlib.Path | None = None) -> Weights:
 def load_for(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Any:
     """The variables of a weights file for the network of a config, to train on from.
 
-    Precision and size of what the network sees may change.
+    The network may differ in dtype, backbone_shrink and image_size.
 
     Raises:
         WeightsError: as `load`, and where the file is of another network.
@@ -158,6 +158,7 @@ def _checked(
             )
     # Of files from before there was another.
     content["config"]["model"] = train_state.ADDED_MODEL_FIELDS | content["config"]["model"]
+    content["config"]["model"]["backbone_shrink"] *= 1.0  # was a whole number
     config = ml_collections.ConfigDict(content["config"])
     pose_templates = tensors.pop("templates", None)
     _check_names(path, config, tensors)

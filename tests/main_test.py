@@ -201,6 +201,7 @@ def test_a_run_is_used_with_its_own_config_only(tmp_path):
         ("dataset.image_size", 96, "trained with dataset.image_size=64, but the config says 96"),
         ("align.reflect", False, "trained with align.reflect=True"),
         ("model.pixels", False, "trained with model.pixels=True"),
+        ("model.backbone_shrink", 2.0, "trained with model.backbone_shrink=1.0"),
         ("align.templates", str(tmp_path / "one.json"), "not the templates that the run was"),
     ):
         changed = tiny_config(tmp_path, tmp_path)
@@ -331,6 +332,8 @@ def test_training_starts_from_the_weights_of_a_file(coco_dir, tmp_path):
     train.train(config, str(tmp_path / "run"))
     trained = commands.restore(config, str(tmp_path / "run"))
     jax.tree.map(np.testing.assert_array_equal, trained.variables["params"], variables["params"])
+    config.model.backbone_shrink = 2.0
+    weights.load_for(config, path)
     config.model.head_features *= 2
     with pytest.raises(weights.WeightsError, match=r"is of a network with model\.head_features=4"):
         train.train(config, str(tmp_path / "other"))

@@ -91,7 +91,13 @@ def test_the_size_that_the_backbone_sees_is_checked():
     config.model.backbone_shrink = 640 / 384
     assert train_state.create_model(config).backbone_shrink == 640 / 384
     config.model.backbone_shrink = 640 / 400
-    with pytest.raises(UserError, match=r"backbone_shrink is 400 .* of 64"):
+    with pytest.raises(UserError, match=r"backbone_shrink \(8/5\) is 400 .* of 64"):
+        train_state.create_model(config)
+    config.model.backbone_type = "resnet50_fpn"
+    with pytest.raises(UserError, match=r"backbone_shrink \(8/5\) is 400 .* of 32"):
+        train_state.create_model(config)
+    config.model.backbone_shrink = 2.005
+    with pytest.raises(UserError, match=r"is 2\.005; it must be 1 or a ratio"):
         train_state.create_model(config)
 
 
@@ -102,7 +108,7 @@ def test_a_backbone_that_sees_half_of_the_image_sees_what_it_would_at_that_size(
     squares[:] = squares.mean(axis=(2, 4), keepdims=True).astype(np.uint8)  # whole numbers
     half = Pose2Seg(**SMALL)
     variables = run_once(half.init, jax.random.key(0), *_inputs())
-    whole = Pose2Seg(**SMALL, backbone_shrink=2)
+    whole = Pose2Seg(**SMALL, backbone_shrink=2.0)
     doubled = np.asarray([[2, 0, 0], [0, 2, 0]], np.float32)
     expected = jax.jit(half.apply)(
         variables, images[:, ::2, ::2], poses * [0.5, 0.5, 1],
@@ -110,6 +116,13 @@ def test_a_backbone_that_sees_half_of_the_image_sees_what_it_would_at_that_size(
     )  # fmt: skip
     found = jax.jit(whole.apply)(variables, images, poses, matrices, index, valid)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_features_of_a_smaller_image_lie_where_those_of_the_whole_do():
+    model = Pose2Seg(**SMALL, backbone_shrink=1.3333)
+    identity = np.asarray([[[1, 0, 0], [0, 1, 0]]], np.float32)
+    corner = geometry.apply(model.from_features(identity, 12), np.full((1, 1, 2), 12, np.float32))
+    np.testing.assert_allclose(corner, np.full((1, 1, 2), 64), rtol=1e-6)  # 48 of 64 px, stride 4
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ import pickle
 
 import jax
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
 import pytest
 import safetensors.numpy
-from conftest import tiny_config
+from conftest import draw_person, standing_pose, tiny_config
 from pycocotools import mask as mask_utils
 
 from input_pipeline.images import open_image
@@ -163,3 +165,19 @@ def test_the_package_brings_a_model_that_finds_people(real_dataset, data_dir):
             ious.append(mask_utils.iou([rle], [person.segmentation], [0])[0, 0])
     assert len(ious) > 40
     assert np.mean(ious) > 0.65
+
+
+def test_the_packages_model_draws_the_same_mask_in_bfloat16():
+    loaded = weights.load()
+    pose = standing_pose(60, 40, 400)
+    image = PIL.Image.new("RGB", (480, 480), "olive")
+    draw_person(PIL.ImageDraw.Draw(image), pose, "crimson")
+    results = []
+    for dtype in ("float32", "bfloat16"):
+        loaded.config.model.dtype = dtype
+        results.append(Pose2SegPredictor.from_weights(loaded)(np.asarray(image), pose[None]))
+    exact, coarse = results
+    assert mask_utils.area(exact.rles[0]) > 10_000
+    assert mask_utils.iou(list(exact.rles), list(coarse.rles), [0]) > 0.97
+    assert exact.scores != coarse.scores
+    np.testing.assert_allclose(exact.scores, coarse.scores, atol=0.01)

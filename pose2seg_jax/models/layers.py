@@ -152,12 +152,12 @@ def mean_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
 
 
-def ratio(times: int | float) -> fractions.Fraction:
-    """The ratio of small numbers that a float stands for: 1.6666667 for 5 to 3."""
+def ratio(times: float) -> fractions.Fraction:
+    """The ratio of numbers up to 64 that a float stands for: 1.6666667 for 5 to 3."""
     return fractions.Fraction(times).limit_denominator(64)
 
 
-def shrink(x: Float[Array, "B H W C"], times: int | float) -> Float[Array, "B h w C"]:
+def shrink(x: Float[Array, "B H W C"], times: float) -> Float[Array, "B h w C"]:
     """Makes images `times` smaller: a new cell is the mean of the square that it covers.
 
     Cells that two squares share count in each by the part that is inside. The pattern repeats: for
@@ -175,7 +175,7 @@ def shrink(x: Float[Array, "B H W C"], times: int | float) -> Float[Array, "B h 
     for axis in (1, 2):
         before, after = x.shape[:axis], x.shape[axis + 1 :]
         blocks = x.reshape(*before, -1, many, *after)
-        # Sums of slices: a CPU takes a fifth of the time of a product with a small matrix.
+        # Sums of slices: on a CPU faster than a product with a small matrix (benchmarks.formulations).
         slices = [jax.lax.index_in_dim(blocks, i, axis + 1, keepdims=False) for i in range(many)]
         means = [
             sum(w * cell for w, cell in zip(row, slices, strict=True) if w)

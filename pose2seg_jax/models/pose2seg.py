@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pose2seg_jax import affine_align, geometry, skeleton
 from pose2seg_jax.geometry import Array
 from pose2seg_jax.models import efficientnet_fpn, hourglass, resnet_fpn
-from pose2seg_jax.models.layers import Dtype, shrink
+from pose2seg_jax.models.layers import Dtype, ratio, shrink
 from pose2seg_jax.models.segmentation_branch import LeanSegmentationBranch, SegmentationBranch
 
 # RGB mean and standard deviation of ImageNet (authors' code).
@@ -45,9 +45,9 @@ class Pose2Seg(nn.Module):
         pixels: whether the image itself is aligned too, next to its features: a small person is a
             few cells of a feature map, and a small network has no other way to its outline. (Not
             in the paper.)
-        backbone_shrink: how many times smaller the backbone sees the image, 1 or a ratio of small
-            numbers above it, as 5 / 3. With `pixels`, a network
-            then has the outlines of a large image at the cost of a small one. (Not in the paper.)
+        backbone_shrink: how many times smaller the backbone sees the image: 1, or a ratio of small
+            numbers above it such as 5 / 3, see `layers.ratio`. With `pixels`, a network then has the
+            outlines of a large image at the cost of a small one. (Not in the paper.)
         backbone_type: "hourglass" (the paper's), "resnet50_fpn" (CVPR 2019 version) or
             "efficientnet_lite0_fpn" (ours, small, from ImageNet).
         sampling: "centers": our coordinates throughout (docs/coordinates.md). "indices": where the
@@ -66,7 +66,7 @@ class Pose2Seg(nn.Module):
     roi_size: int = 64
     limbs: str = "paper"
     pixels: bool = False
-    backbone_shrink: int | float = 1
+    backbone_shrink: float = 1.0
     backbone_type: str = "hourglass"
     sampling: str = "centers"
     stacks: int = 2
@@ -114,9 +114,9 @@ class Pose2Seg(nn.Module):
     def encode(self, images: UInt8[Array, "B S S 3"], train: bool = False) -> Features:
         """Features of whole images."""
         scaled = (images.astype(jnp.float32) - jnp.asarray(MEAN)) / jnp.asarray(STD)
-        scaled = scaled.astype(self.dtype)
-        shrunk = scaled if self.backbone_shrink == 1 else shrink(scaled, self.backbone_shrink)
-        return Features(self.backbone(shrunk, train), scaled if self.pixels else None)
+        shrunk = shrink(scaled, self.backbone_shrink).astype(self.dtype)
+        pixels = scaled.astype(self.dtype) if self.pixels else None
+        return Features(self.backbone(shrunk, train), pixels)
 
     def segment(
         self,
@@ -152,7 +152,7 @@ class Pose2Seg(nn.Module):
 
     def from_features(self, matrices: Float[Array, "N 2 3"], side: int) -> Float[Array, "N 2 3"]:
         """Matrices from features of side `side` to the ROI, given those from the encoded image."""
-        stride = hourglass.STRIDE * self.backbone_shrink  # of all backbones
+        stride = float(hourglass.STRIDE * ratio(self.backbone_shrink))  # of all backbones
         to_pixels = _scaling(stride, matrices.dtype)
         if not self.by_indices:
             return geometry.compose(matrices, to_pixels)
