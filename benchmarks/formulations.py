@@ -4,7 +4,7 @@
 
 In turns, on made-up data of the sizes of configs/coco_human_small.py (the branches: at the paper's size);
 "trained" is with gradients. The answers are equal, or as close as tests/ says, but for the lean branch, which is
-another network.
+another network, and jax.image.resize, which weighs pixels by a triangle.
 """
 
 import functools

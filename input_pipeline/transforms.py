@@ -58,8 +58,8 @@ def _moved(image: tf.Tensor, rest: tf.Tensor) -> tf.Tensor:
         return to_uint8((tf.cast(before, tf.float32) + tf.cast(behind, tf.float32)) / 2)
 
     placed = tf.cond(tf.reduce_any(odd > 0), between, lambda: image)
-    before = rest // 2
-    return tf.pad(placed, [[before[0], before[0]], [before[1], before[1]], [0, 0]])
+    margin = rest // 2
+    return tf.pad(placed, [[margin[0], margin[0]], [margin[1], margin[1]], [0, 0]])
 
 
 def _resampled(image: tf.Tensor, size: tf.Tensor, side: int, indices: bool) -> tf.Tensor:

@@ -175,7 +175,7 @@ def shrink(x: Float[Array, "B H W C"], times: float) -> Float[Array, "B h w C"]:
     for axis in (1, 2):
         before, after = x.shape[:axis], x.shape[axis + 1 :]
         blocks = x.reshape(*before, -1, many, *after)
-        # Sums of slices: on a CPU faster than a product with a small matrix (benchmarks.formulations).
+        # Sums of slices: on a CPU faster than jax.image.resize (benchmarks.formulations).
         slices = [jax.lax.index_in_dim(blocks, i, axis + 1, keepdims=False) for i in range(many)]
         means = [
             sum(w * cell for w, cell in zip(row, slices, strict=True) if w)
