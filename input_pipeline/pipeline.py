@@ -27,6 +27,9 @@ tf.config.set_visible_devices([], "TPU")
 # A frame may have a twentieth less resolution than the canvas: 500 px are decoded at 1/2 for 256.
 _SLACK = 1 / 0.95
 
+# The longer side of COCO's images, at most: room for more would be padding.
+_COCO_SIDE = 640
+
 # Threads that decode: one a core of this process.
 PARALLEL_CALLS = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -166,11 +169,12 @@ def frame(
         lambda: image,
     )
     rest = tf.reverse(shrunk / size, [0])  # x, y
-    shape = tf.shape(image)
-    image = tf.pad(image, [[0, limit - shape[0]], [0, limit - shape[1]], [0, 0]])
+    height, width = tf.unstack(tf.shape(image)[:2])
+    rows = tf.reshape(image, [height, 3 * width])  # tf.pad takes ten times as long in 3 dimensions
+    rows = tf.pad(rows, [[0, limit - height], [0, 3 * (limit - width)]])
     linear = tf.linalg.diag(rest / factor)
     return {
-        "image": tf.ensure_shape(image, [limit, limit, 3]),
+        "image": tf.reshape(rows, [limit, limit, 3]),
         "to_frame": tf.concat([linear, -(rest * offset)[:, None]], axis=1),
         "to_canvas": to_canvas,
         "image_id": example["image_id"],
@@ -186,11 +190,14 @@ def frame(
 def frame_side(config: ml_collections.ConfigDict) -> int:
     """Side of the frame.
 
-    A whole image may be a quarter larger than on the canvas, so that few must be scaled; a crop has
-    the canvas's resolution, and all that turning and shifting can bring in.
+    A whole image may be a quarter larger than on the canvas, so that few must be scaled, but no
+    larger than COCO's are; a crop has the canvas's resolution, and all that turning and shifting
+    can bring in.
     """
-    extent = max(_crop_extent(config.augment), 1.25) if config.augment.crop_probability else 1.25
-    return math.ceil(config.dataset.image_size * extent)
+    side = config.dataset.image_size
+    whole = min(1.25 * side, max(side, _COCO_SIDE))
+    crop = side * _crop_extent(config.augment) if config.augment.crop_probability else 0
+    return math.ceil(max(whole, crop))
 
 
 def _crop_extent(options: ml_collections.ConfigDict) -> float:

@@ -123,6 +123,15 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
     assert np.abs(np.asarray(canvas.images[0], float) - expected)[inner].mean() < 1
 
 
+@pytest.mark.parametrize(
+    ("canvas", "side"), [(256, 320), (448, 560), (512, 640), (640, 640), (900, 900)]
+)
+def test_the_frame_holds_no_more_than_images_of_coco_fill(tmp_path, canvas, side):
+    config = tiny_config(tmp_path, tmp_path)
+    config.dataset.image_size = canvas
+    assert pipeline.frame_side(config) == side
+
+
 @pytest.mark.parametrize("indices", [False, True], ids=["centers", "indices"])
 @pytest.mark.parametrize(
     "shape", [(60, 80), (80, 60), (30, 20), (200, 133), (64, 64), (64, 48), (47, 64), (64, 1)]
