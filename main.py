@@ -110,7 +110,10 @@ def _trained(config):
 
     if FLAGS.workdir and not FLAGS.weights:
         return commands.restore(config, FLAGS.workdir, FLAGS.checkpoint)
-    return weights.load(FLAGS.weights)
+    trained = weights.load(FLAGS.weights)
+    weights.refuse_changes(trained, config_flags.get_override_values(FLAGS["config"]))
+    trained.config.model.dtype = config.model.dtype
+    return trained
 
 
 def _flag(name: str) -> str:

@@ -176,6 +176,22 @@ def with_network(config: ml_collections.ConfigDict, loaded: Weights) -> ml_colle
     return copy
 
 
+def refuse_changes(loaded: Weights, fields: Mapping[str, Any]) -> None:
+    """Checks fields of a config that were asked for by name, as "model.roi_size", against the network.
+
+    Raises:
+        WeightsError: one of them would change it; only model.dtype may.
+    """
+    network = traverse_util.flatten_dict(_network_fields(loaded.config), sep=".")
+    for name, value in fields.items():
+        ours = name == "dataset.image_size" or name.startswith(("model.", "align."))
+        if ours and name != "model.dtype" and network.get(name) != value:
+            raise WeightsError(
+                f"--config.{name}={value}: belongs to the network, which comes with the weights as it"
+                " is; leave it out."
+            )
+
+
 def _network_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return {
         "model": json.loads(config.model.to_json()),

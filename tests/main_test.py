@@ -142,6 +142,10 @@ def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
             ["--mode=templates", "--annotations=/nowhere.json", "--output=x"],
             "/nowhere.json: cannot",
         ),
+        (
+            ["--mode=eval", "--config.dataset.image_size=512"],
+            "--config.dataset.image_size=512: belongs to the network",
+        ),
     ],
 )
 def test_mistakes_get_one_clear_line(arguments, message):

@@ -48,6 +48,15 @@ def test_a_network_survives_its_file(saved):
     assert not list(path.parent.glob("*.partial"))
 
 
+def test_flags_do_not_change_the_network_of_a_file(saved):
+    loaded = weights.load(saved[0])
+    same = {"model.roi_size": loaded.config.model.roi_size, "align.reflect": True}
+    weights.refuse_changes(loaded, same | {"model.dtype": "bfloat16", "eval.flip": True})
+    for name in ("model.roi_size", "align.num_templates", "dataset.image_size"):
+        with pytest.raises(weights.WeightsError, match=f"{name}=7: belongs to the network"):
+            weights.refuse_changes(loaded, {name: 7})
+
+
 def test_a_run_is_exported_and_is_the_same_network(tmp_path, capsys):
     config = tiny_config(tmp_path, tmp_path)
     optimizer = train_state.create_optimizer(config)
