@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
             commands.report(config, _flag("workdir"), _flag("output"), FLAGS.checkpoint)
         elif FLAGS.mode == "predict":
             image, poses, output = map(_flag, ("image", "poses", "output"))
-            predictor = Pose2SegPredictor.from_weights(_trained(config), flip=config.eval.flip)
+            predictor = Pose2SegPredictor.from_weights(_trained(), flip=config.eval.flip)
             commands.predict(config, predictor, image, poses, output)
         elif FLAGS.results:
             commands.evaluate_file(config, FLAGS.results)
@@ -99,21 +99,20 @@ def main(argv: list[str]) -> None:
             beside = (
                 f"{FLAGS.workdir}/results.json" if FLAGS.workdir and not FLAGS.weights else None
             )
-            commands.evaluate(config, _trained(config), FLAGS.poses, FLAGS.output or beside)
+            commands.evaluate(config, _trained(), FLAGS.poses, FLAGS.output or beside)
     except UserError as error:
         sys.exit(f"error: {error}")
 
 
-def _trained(config):
+def _trained():
     """The network of --weights, of a checkpoint in --workdir, or of the package."""
     from pose2seg_jax import commands, weights
 
     if FLAGS.workdir and not FLAGS.weights:
-        return commands.restore(config, FLAGS.workdir, FLAGS.checkpoint)
-    trained = weights.load(FLAGS.weights)
-    weights.refuse_changes(trained, config_flags.get_override_values(FLAGS["config"]))
-    trained.config.model.dtype = config.model.dtype
-    return trained
+        return commands.restore(FLAGS.config, FLAGS.workdir, FLAGS.checkpoint)
+    changes = config_flags.get_override_values(FLAGS["config"])
+    named = bool(FLAGS["config"].present) and not FLAGS.weights
+    return weights.load_unchanged(FLAGS.config, FLAGS.weights, changes, same_network=named)
 
 
 def _flag(name: str) -> str:

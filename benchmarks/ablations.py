@@ -22,6 +22,7 @@ import ml_collections
 
 from benchmarks import rows
 from pose2seg_jax import commands, evaluate
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.train import train
 
 BASE = "as configured"
@@ -62,6 +63,17 @@ def changed(
     return config
 
 
+def _check_record(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Raises a UserError where the directory holds numbers of another config."""
+    record, ours = workdir / "config.json", base.to_json(indent=1)
+    if not record.exists():
+        record.write_text(ours)
+    elif record.read_text() != ours:
+        raise UserError(
+            f"{record}: was written for another config; use its flags again, or another --workdir."
+        )
+
+
 def once(output: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The content of a JSON; made first where it is missing."""
     if not output.exists():
@@ -86,6 +98,7 @@ def _evaluate(config: ml_collections.ConfigDict, run: pathlib.Path) -> dict[str,
 def ablate(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Runs what is missing and prints the tables."""
     workdir.mkdir(parents=True, exist_ok=True)
+    _check_record(base, workdir)
     lines: list[Sequence[str]] = [("change", "seeds", *_COLUMNS)]
     for name in CHANGES:
         seeds = _SEEDS if name in _SEVERAL else _SEEDS[:1]

@@ -123,7 +123,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--coco_dir",
-        default=os.environ.get("COCO_DIR", str(ROOT.parent / "shared" / "data" / "coco")),
+        default=os.environ.get("COCO_DIR"),
+        required="COCO_DIR" not in os.environ,
         help="a COCO-layout directory; default: the environment variable COCO_DIR",
     )
     path = pathlib.Path(parser.parse_args().coco_dir) / "annotations/person_keypoints_val2017.json"

@@ -113,7 +113,13 @@ def main() -> None:
         what = "a folder, file to RLE"
         made.append(rows.Row(part, what, rate, "images/s", "network alone", network_rate))
     made += [
-        rows.Row(part, "compilations of the first calls", len(compiled), "", "parts", _PARTS),
+        rows.Row(
+            part,
+            "compilations of the first calls",
+            len(compiled),
+            "",
+            *((None, None) if options.persons else ("parts", _PARTS)),
+        ),
         rows.Row(part, "largest memory after the first calls", memory, "MiB", "before", before),
     ]
     rows.publish(made, options)

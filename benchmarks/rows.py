@@ -74,8 +74,6 @@ def text_table(rows: Sequence[Row]) -> str:
 
 def machine() -> dict[str, Any]:
     """Hardware and versions."""
-    import tensorflow as tf
-
     information = pathlib.Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -86,9 +84,14 @@ def machine() -> dict[str, Any]:
         "device": devices[0].device_kind,
         "devices": len(devices),
         "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
+        **{name: _version(name) for name in ("jax", "jaxlib", "flax", "numpy", "tensorflow")},
     }
+
+
+def _version(name: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return None
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -22,7 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_steps = 25 * 14150
 
     # A weights file to start from, of the same network (dtype, backbone_shrink and
-    # dataset.image_size may differ); empty for random weights.
+    # dataset.image_size may differ; templates and reflection are those of align below); empty for
+    # random weights.
     config.init_weights = ml_collections.config_dict.placeholder(str)
 
     config.dataset = ml_collections.ConfigDict()
@@ -72,8 +73,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Where images, features and ROIs are read: "centers" (docs/coordinates.md) or "indices", as the
     # CVPR 2019 version.
     config.model.sampling = "centers"
-    # How many times smaller the backbone sees the image (ours): 1 or a ratio of numbers up to 64, which
-    # as a flag is a decimal.
+    # How many times smaller the backbone sees the image (ours): 1 or a ratio with a denominator up to 64,
+    # which as a flag is a decimal.
     config.model.backbone_shrink = 1.0
     config.model.stacks = 2  # Hourglass-2 (paper)
     config.model.backbone_features = 256  # (paper)

@@ -299,6 +299,8 @@ class Evaluator:
             self._persons = _annotated(self.dataset, level, config.seed)
             self._name = "Pose2Seg, annotated poses" + (f", noise {level:g}" if level else "")
         else:
+            if config.eval.pose_noise:
+                raise UserError("eval.pose_noise perturbs annotated poses; drop it or --poses.")
             found = coco.read_keypoint_results(poses_file, config.eval.part_score_threshold)
             _check_images(poses_file, found, self.dataset)
             if config.align.method == "box":

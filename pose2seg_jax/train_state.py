@@ -49,6 +49,7 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
     """
     options = config.model
     for field, value, known in (
+        ("model.dtype", options.dtype, ("float32", "bfloat16")),
         ("model.limbs", options.limbs, tuple(LIMB_PRESETS)),
         ("model.backbone_type", options.backbone_type, BACKBONES),
         ("model.sampling", options.sampling, ("centers", "indices")),
@@ -73,8 +74,8 @@ def create_model(config: ml_collections.ConfigDict, axis_name: str | None = None
     ratio = layers.ratio(options.backbone_shrink)
     if abs(options.backbone_shrink - ratio) > 1e-4:
         raise UserError(
-            f"config field model.backbone_shrink is {options.backbone_shrink}; it must be 1 or a ratio"
-            " of numbers up to 64, to four decimals."
+            f"config field model.backbone_shrink is {options.backbone_shrink}; it must be a ratio of"
+            " whole numbers, the smaller one up to 64, to four decimals."
         )
     side = config.dataset.image_size / ratio
     if side % coarsest or options.roi_size % roi_multiple:

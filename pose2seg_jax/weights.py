@@ -131,7 +131,8 @@ def load(path: str | pathlib.Path | None = None) -> Weights:
 def load_for(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Any:
     """The variables of a weights file for the network of a config, to train on from.
 
-    The network may differ in dtype, backbone_shrink and image_size.
+    The network may differ in dtype, backbone_shrink and image_size; pose templates and reflection
+    are the config's.
 
     Raises:
         WeightsError: as `load`, and where the file is of another network.
@@ -145,6 +146,43 @@ def load_for(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Any
                 f" says {wanted[part][name]}; use the config that it was made with."
             )
     return loaded.variables
+
+
+def load_unchanged(
+    config: ml_collections.ConfigDict,
+    path: str | pathlib.Path | None,
+    changes: Mapping[str, Any],
+    same_network: bool = False,
+) -> Weights:
+    """Reads a weights file, to compute in the dtype of a config.
+
+    Args:
+        config: what the user named; its network gives way to that of the file.
+        path: as `load`.
+        changes: the fields that the user set, as {"model.roi_size": 32}.
+        same_network: whether the config must be of the file's network.
+
+    Raises:
+        WeightsError: as `load`, and where what the user named would silently have no effect.
+    """
+    loaded = load(path)
+    ours, network = (
+        traverse_util.flatten_dict(_network_fields(c), sep=".") for c in (config, loaded.config)
+    )
+    for name, value in changes.items():
+        of_network = name == "dataset.image_size" or name.startswith(("model.", "align."))
+        if of_network and name != "model.dtype" and network.get(name) != value:
+            raise WeightsError(
+                f"--config.{name}={value}: belongs to the network, which comes with the weights as it"
+                " is; leave it out."
+            )
+    if same_network and any(ours[k] != v for k, v in network.items() if k != "model.dtype"):
+        raise WeightsError(
+            "--config is of another network than the package's; name a run of it with --workdir or"
+            " its file with --weights, or leave --config out."
+        )
+    loaded.config.model.dtype = config.model.dtype
+    return loaded
 
 
 def _checked(
@@ -174,22 +212,6 @@ def with_network(config: ml_collections.ConfigDict, loaded: Weights) -> ml_colle
     copy.update(_network_fields(loaded.config))
     copy.model.dtype = config.model.dtype
     return copy
-
-
-def refuse_changes(loaded: Weights, fields: Mapping[str, Any]) -> None:
-    """Checks fields of a config that were asked for by name, as "model.roi_size", against the network.
-
-    Raises:
-        WeightsError: one of them would change it; only model.dtype may.
-    """
-    network = traverse_util.flatten_dict(_network_fields(loaded.config), sep=".")
-    for name, value in fields.items():
-        ours = name == "dataset.image_size" or name.startswith(("model.", "align."))
-        if ours and name != "model.dtype" and network.get(name) != value:
-            raise WeightsError(
-                f"--config.{name}={value}: belongs to the network, which comes with the weights as it"
-                " is; leave it out."
-            )
 
 
 def _network_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from conftest import tiny_config, write_coco
 
 from benchmarks import ablations, compare, pose_floor, rows
 from input_pipeline import coco
+from pose2seg_jax.errors import UserError
 
 
 def test_nms_keeps_the_better_of_two_overlapping_boxes(tmp_path):
@@ -90,6 +91,7 @@ def test_ablations_train_each_change_once(coco_dir, tmp_path, monkeypatch, capsy
     assert re.search(r"^1 template +1 +\d\.\d{3} ", table, re.M)
     assert {path.name for path in workdir.glob("*.json")} == {
         "as_configured-0.json", "1_template-0.json", "templates-1.json", "noise-0.json",
+        "config.json",
     }  # fmt: skip
     first = json.loads((workdir / "as_configured-0.json").read_text())
     assert first["AP"] == json.loads((workdir / "noise-0.json").read_text())["AP"]
@@ -98,3 +100,6 @@ def test_ablations_train_each_change_once(coco_dir, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(ablations, "train", None)
     ablations.ablate(config, workdir)
     assert table.endswith(capsys.readouterr().out)
+    config.num_steps += 1
+    with pytest.raises(UserError, match=r"config\.json: was written for another config"):
+        ablations.ablate(config, workdir)

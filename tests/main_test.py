@@ -146,6 +146,7 @@ def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
             ["--mode=eval", "--config.dataset.image_size=512"],
             "--config.dataset.image_size=512: belongs to the network",
         ),
+        (["--mode=eval"], "--config is of another network than the package's"),
     ],
 )
 def test_mistakes_get_one_clear_line(arguments, message):
@@ -320,6 +321,9 @@ def test_networks_with_box_alignment_are_trained_and_evaluated(coco_dir, tmp_pat
     )
     trained = commands.restore(config, str(tmp_path / "run"))
     with pytest.raises(UserError, match="takes its ROIs from annotated boxes"):
+        commands.evaluate(config, trained, str(poses), None)
+    config.eval.pose_noise = 1.0
+    with pytest.raises(UserError, match="perturbs annotated poses"):
         commands.evaluate(config, trained, str(poses), None)
 
 

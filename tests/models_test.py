@@ -97,7 +97,10 @@ def test_the_size_that_the_backbone_sees_is_checked():
     with pytest.raises(UserError, match=r"backbone_shrink \(8/5\) is 400 .* of 32"):
         train_state.create_model(config)
     config.model.backbone_shrink = 2.005
-    with pytest.raises(UserError, match=r"is 2\.005; it must be 1 or a ratio"):
+    with pytest.raises(UserError, match=r"is 2\.005; it must be a ratio"):
+        train_state.create_model(config)
+    config.model.dtype = "float16"
+    with pytest.raises(UserError, match=r"model\.dtype is 'float16'.*float32, bfloat16"):
         train_state.create_model(config)
 
 

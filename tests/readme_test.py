@@ -20,7 +20,8 @@ _PYTHON = """#!{python}
 import os, sys
 arguments = sys.argv[1:]
 if arguments[:1] in (["main.py"], ["benchmarks/compare.py"]):
-    arguments += {tiny}
+    if "--mode=predict" not in arguments:  # which has the package's network
+        arguments += {tiny}
     if "compare" in arguments[0] or any("synthetic" in argument for argument in arguments):
         arguments += {few}
 os.execv({python!r}, [{python!r}, *arguments])

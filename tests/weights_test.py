@@ -49,12 +49,19 @@ def test_a_network_survives_its_file(saved):
 
 
 def test_flags_do_not_change_the_network_of_a_file(saved):
-    loaded = weights.load(saved[0])
-    same = {"model.roi_size": loaded.config.model.roi_size, "align.reflect": True}
-    weights.refuse_changes(loaded, same | {"model.dtype": "bfloat16", "eval.flip": True})
+    path, config, _ = saved
+    config = config.copy_and_resolve_references()
+    config.model.dtype = "bfloat16"
+    same = {"model.roi_size": config.model.roi_size, "model.dtype": "bfloat16", "eval.flip": True}
+    loaded = weights.load_unchanged(config, path, same, same_network=True)
+    assert loaded.config.model.dtype == "bfloat16"
     for name in ("model.roi_size", "align.num_templates", "dataset.image_size"):
         with pytest.raises(weights.WeightsError, match=f"{name}=7: belongs to the network"):
-            weights.refuse_changes(loaded, {name: 7})
+            weights.load_unchanged(config, path, {name: 7})
+    config.model.branch_units += 1
+    weights.load_unchanged(config, path, {})
+    with pytest.raises(weights.WeightsError, match="--config is of another network"):
+        weights.load_unchanged(config, path, {}, same_network=True)
 
 
 def test_a_run_is_exported_and_is_the_same_network(tmp_path, capsys):

@@ -153,7 +153,7 @@ def mean_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
 
 
 def ratio(times: float) -> fractions.Fraction:
-    """The ratio of numbers up to 64 that a float stands for: 1.6666667 for 5 to 3."""
+    """The ratio, of a denominator up to 64, that a float stands for: 1.6666667 for 5 to 3."""
     return fractions.Fraction(times).limit_denominator(64)
 
 
