@@ -13,7 +13,15 @@ import tempfile
 
 from benchmarks import rows
 
-_PARTS = ("startup", "input_stream", "training", "formulations", "prediction", "evaluation")
+_PARTS = (
+    "startup",
+    "input_stream",
+    "training",
+    "stages",
+    "formulations",
+    "prediction",
+    "evaluation",
+)
 
 
 def main() -> None:

@@ -1,0 +1,92 @@
+"""The stages of the network beside their floors.
+
+    python -m benchmarks.stages [--config=configs/coco_human.py]
+
+Backbone and segmentation of an untrained network on made-up data, beside the time that as many
+operations (XLA's count) take in one large matrix product; AffineAlign and Skeleton Features, parts of
+segmentation, beside an operation that reads and writes as much as they write.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import rows
+from benchmarks.training import matrix_rate
+from pose2seg_jax import affine_align, geometry, skeleton, templates, train_state
+
+_REPEATS = 7
+_PERSONS = 8
+
+
+def _measured(function: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
+    """Seconds and operations of a call."""
+    made: Any = jax.jit(function).lower(*arguments).compile()
+    taken = rows.seconds(lambda: jax.block_until_ready(made(*arguments)), _REPEATS)
+    return taken, made.cost_analysis()["flops"]
+
+
+def main() -> None:
+    options = rows.parser(__doc__.splitlines()[0]).parse_args()
+    config = rows.load_config(options)
+    model = train_state.create_model(config)
+    variables = rows.network(config).variables
+    side, roi = config.dataset.image_size, config.model.roi_size
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (1, side, side, 3), np.uint8)
+    pose_templates = templates.load(config.align.templates)
+    pose = pose_templates[0] * [side / 2, side / 2, 1]
+    poses = jnp.asarray(np.tile(pose, (_PERSONS, 1, 1)), jnp.float32)
+    sizes = jnp.full((_PERSONS, 2), side, jnp.float32)
+    index, valid = jnp.zeros(_PERSONS, jnp.int32), jnp.ones(_PERSONS, bool)
+    matrices = affine_align.align_poses(poses, pose_templates, sizes, roi).matrix
+
+    def encode(variables: Any, image: jax.Array) -> Any:
+        return model.apply(variables, image, method="encode")
+
+    def segment(variables: Any, features: Any, poses: jax.Array, matrices: jax.Array) -> Any:
+        return model.apply(variables, features, poses, matrices, index, valid, method="segment")
+
+    def align(maps: jax.Array, matrices: jax.Array) -> jax.Array:
+        return affine_align.align_to_roi(maps, index, matrices, roi)
+
+    limbs = skeleton.LIMB_PRESETS[config.model.limbs] or skeleton.PAPER_LIMBS
+
+    def draw(poses: jax.Array, matrices: jax.Array) -> jax.Array:
+        placed = geometry.apply_to_poses(matrices, poses)
+        return skeleton.skeleton_features(placed, roi, limbs)
+
+    features = jax.jit(encode)(variables, image)
+    from_features = model.from_features(matrices, features.maps.shape[1])
+    rate = matrix_rate(config.model.dtype)
+
+    def product(what: str, count: int, function: Callable[..., Any], *arguments: Any) -> rows.Row:
+        taken, operations = (value / count for value in _measured(function, *arguments))
+        beside = f"{operations / 1e9:.3g} GFLOP at {rate / 1e9:.0f} GFLOP/s"
+        return rows.Row("stage", what, 1e3 * taken, "ms", beside, 1e3 * operations / rate)
+
+    def copy(what: str, function: Callable[..., Any], *arguments: Any) -> rows.Row:
+        taken, _ = _measured(function, *arguments)
+        copying, _ = _measured(lambda x: 2 * x, function(*arguments))
+        return rows.Row("stage", what, 1e3 * taken, "ms", "doubling what it writes", 1e3 * copying)
+
+    rows.publish(
+        [
+            product(f"backbone, an image of {side} px", 1, encode, variables, image),
+            product(
+                "segmentation, a person", _PERSONS, segment, variables, features, poses, matrices
+            ),
+            copy(
+                f"AffineAlign of features, {_PERSONS} persons", align, features.maps, from_features
+            ),
+            copy(f"Skeleton Features, {_PERSONS} persons", draw, poses, matrices),
+        ],
+        options,
+    )
+
+
+if __name__ == "__main__":
+    rows.run(main)
