@@ -2,7 +2,8 @@
 
     python -m benchmarks.formulations
 
-In turns, on made-up data of the sizes of configs/coco_human_small.py (the branches: at the paper's size);
+In turns, on made-up data of the sizes of configs/coco_human_small.py (the branches: at the paper's; the
+backbone of 448 px: of configs/coco_human_lite.py);
 "trained" is with gradients. The answers are equal, or as close as tests/ says, but for the lean branch, which is
 another network, and jax.image.resize, which weighs pixels by a triangle.
 """

@@ -14,6 +14,9 @@ is a zip; PyTorch is not needed:
     python main.py --config=configs/coco_human_lite.py --workdir=RUN2 --config.dataset.coco_dir=COCO \
       --config.init_weights=first.safetensors --config.num_steps=3000 \
       --config.optimizer.learning_rate=1e-3 --config.seed=1
+    python main.py --config=configs/coco_human_lite.py --workdir=RUN2 --mode=export_weights \
+      --output=coco_human_lite.safetensors --config.init_weights=first.safetensors \
+      --config.num_steps=3000 --config.optimizer.learning_rate=1e-3 --config.seed=1
 
 1,446 persons; 7,500 steps of 8 with a backbone that sees 320 px, .53 s a step, then 3,000 with 448 px, .74 s;
 two CPU cores (GLIBC_TUNABLES=glibc.malloc.hugetlb=1). AP .433 with all scores 1.0, .539 with the model's own,
@@ -31,10 +34,10 @@ def get_config() -> ml_collections.ConfigDict:
     config = coco_human_compact.get_config()
     config.num_steps = 7500
     config.dataset.image_size = 640  # no side of a COCO image is longer
-    config.model.backbone_shrink = 640 / 448
+    config.model.backbone_shrink = 640 / 448  # medium persons gain over 320 px
     config.model.backbone_type = "efficientnet_lite0_fpn"
-    config.model.head_convs = 3
-    config.loss.dice = 0.5
-    config.optimizer.backbone_rate = 0.2
-    config.augment.pose_noise = 1.0
+    config.model.head_convs = 3  # edges want convolutions at the ROI's full size
+    config.loss.dice = 0.5  # AP .325 to .358 on the tune split
+    config.optimizer.backbone_rate = 0.2  # usual in fine-tuning; other rates were not tried
+    config.augment.pose_noise = 1.0  # with poses as wrong, 83 % of the AP is left
     return config
