@@ -84,13 +84,16 @@ def machine() -> dict[str, Any]:
         "device": devices[0].device_kind,
         "devices": len(devices),
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("jax", "jaxlib", "flax", "numpy", "tensorflow")},
+        **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
+        "tensorflow": _tensorflow(),
     }
 
 
-def _version(name: str) -> str | None:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(name)
+def _tensorflow() -> str | None:
+    """Its version; a machine that only trains on prepared arrays has none."""
+    for name in ("tensorflow", "tensorflow-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
     return None
 
 
