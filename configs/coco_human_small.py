@@ -2,9 +2,10 @@
 
     python main.py --config=configs/coco_human_small.py --workdir=RUN --config.dataset.coco_dir=COCO
 
-1,446 persons, 1,000 steps of 8, seed 0, two CPU cores, .8 s a step on an older machine, .2 s on a newer one (--config.num_steps=1000): AP .263 with
-all scores 1.0, .365 with the model's own, mean IoU .646 on our 724 validation persons. The authors'
-branch at this width, five times the operations, the same steps: .249 / .349, .632; it is
+1,446 persons, 1,000 steps of 8, seed 0, two CPU cores, .8 s a step on an older machine, .2 s on a newer
+one (--config.num_steps=1000): AP .263 with all scores 1.0, .365 with the model's own, mean IoU .646 on
+our 724 validation persons. The authors' branch at this width, five times the operations, the same
+steps: .249 / .349, .632; it is
 
     --config.model.branch_depth=0 --config.model.branch_features=32 --config.model.branch_units=8
 

@@ -2,12 +2,13 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
 from conftest import tiny_config, write_coco
 
-from benchmarks import ablations, compare, pose_floor, rows
+from benchmarks import ablations, compare, pose_floor, rows, stages, training
 from input_pipeline import coco
 from pose2seg_jax.errors import UserError
 
@@ -103,3 +104,19 @@ def test_ablations_train_each_change_once(coco_dir, tmp_path, monkeypatch, capsy
     config.num_steps += 1
     with pytest.raises(UserError, match=r"config\.json: was written for another config"):
         ablations.ablate(config, workdir)
+
+
+@pytest.mark.usefixtures("quick_compile")
+@pytest.mark.parametrize("part", [stages, training], ids=["stages", "training"])
+def test_parts_of_the_suite_write_rows_and_the_machine(part, coco_dir, tmp_path, monkeypatch):
+    config, output = tmp_path / "config.py", tmp_path / "rows.json"
+    config.write_text(
+        "import conftest\n"
+        f"def get_config(): return conftest.tiny_config({str(coco_dir)!r}, {str(tmp_path)!r})\n"
+    )
+    monkeypatch.setattr(sys, "argv", ["part", f"--config={config}", f"--output={output}"])
+    part.main()
+    content = json.loads(output.read_text())
+    assert len(content["rows"]) >= 4
+    assert all(row["value"] > 0 and row["reference_value"] > 0 for row in content["rows"])
+    assert content["machine"]["tensorflow"].startswith("2.")
