@@ -112,14 +112,9 @@ def main() -> None:
         rate, network_rate = _folder(predictor, dataset)
         what = "a folder, file to RLE"
         made.append(rows.Row(part, what, rate, "images/s", "network alone", network_rate))
+    parts = None if options.persons else _PARTS
     made += [
-        rows.Row(
-            part,
-            "compilations of the first calls",
-            len(compiled),
-            "",
-            *((None, None) if options.persons else ("parts", _PARTS)),
-        ),
+        rows.Row(part, "compilations of the first calls", len(compiled), "", "parts", parts),
         rows.Row(part, "largest memory after the first calls", memory, "MiB", "before", before),
     ]
     rows.publish(made, options)

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import rows
+from benchmarks.prediction import random_poses
 from benchmarks.training import matrix_rate
-from pose2seg_jax import affine_align, geometry, skeleton, templates, train_state
+from pose2seg_jax import affine_align, geometry, skeleton, train_state
 
 _REPEATS = 7
 _PERSONS = 8
@@ -33,16 +34,15 @@ def main() -> None:
     options = rows.parser(__doc__.splitlines()[0]).parse_args()
     config = rows.load_config(options)
     model = train_state.create_model(config)
-    variables = rows.network(config).variables
+    network = rows.network(config)
+    variables = network.variables
     side, roi = config.dataset.image_size, config.model.roi_size
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (1, side, side, 3), np.uint8)
-    pose_templates = templates.load(config.align.templates)
-    pose = pose_templates[0] * [side / 2, side / 2, 1]
-    poses = jnp.asarray(np.tile(pose, (_PERSONS, 1, 1)), jnp.float32)
+    poses = jnp.asarray(random_poses(rng, _PERSONS, side, side), jnp.float32)
     sizes = jnp.full((_PERSONS, 2), side, jnp.float32)
     index, valid = jnp.zeros(_PERSONS, jnp.int32), jnp.ones(_PERSONS, bool)
-    matrices = affine_align.align_poses(poses, pose_templates, sizes, roi).matrix
+    matrices = affine_align.align_poses(poses, network.templates, sizes, roi).matrix
 
     def encode(variables: Any, image: jax.Array) -> Any:
         return model.apply(variables, image, method="encode")
@@ -70,7 +70,7 @@ def main() -> None:
 
     def copy(what: str, function: Callable[..., Any], *arguments: Any) -> rows.Row:
         taken, _ = _measured(function, *arguments)
-        copying, _ = _measured(lambda x: 2 * x, function(*arguments))
+        copying, _ = _measured(lambda x: 2 * x, jax.jit(function)(*arguments))
         return rows.Row("stage", what, 1e3 * taken, "ms", "doubling what it writes", 1e3 * copying)
 
     rows.publish(

@@ -138,12 +138,13 @@ def load_for(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Any
         WeightsError: as `load`, and where the file is of another network.
     """
     loaded = load(path)
-    wanted, found = map(_network_fields, (config, loaded.config))
-    for part, name in [("align", "method"), *(("model", name) for name in sorted(wanted["model"]))]:
-        if name not in ("dtype", "backbone_shrink") and wanted[part][name] != found[part].get(name):
+    free = {"model.dtype", "model.backbone_shrink", "dataset.image_size", "align.reflect"}
+    wanted, found = map(_flat_network_fields, (config, loaded.config))
+    for name in sorted(wanted.keys() - free):
+        if wanted[name] != found.get(name):
             raise WeightsError(
-                f"{path}: is of a network with {part}.{name}={found[part].get(name)}, but the config"
-                f" says {wanted[part][name]}; use the config that it was made with."
+                f"{path}: is of a network with {name}={found.get(name)}, but the config says"
+                f" {wanted[name]}; use the config that it was made with."
             )
     return loaded.variables
 
@@ -166,9 +167,7 @@ def load_unchanged(
         WeightsError: as `load`, and where what the user named would silently have no effect.
     """
     loaded = load(path)
-    ours, network = (
-        traverse_util.flatten_dict(_network_fields(c), sep=".") for c in (config, loaded.config)
-    )
+    named, network = map(_flat_network_fields, (config, loaded.config))
     for name, value in changes.items():
         of_network = name == "dataset.image_size" or name.startswith(("model.", "align."))
         if of_network and name != "model.dtype" and network.get(name) != value:
@@ -176,13 +175,12 @@ def load_unchanged(
                 f"--config.{name}={value}: belongs to the network, which comes with the weights as it"
                 " is; leave it out."
             )
-    if same_network and any(ours[k] != v for k, v in network.items() if k != "model.dtype"):
+    if same_network and any(named[k] != v for k, v in network.items() if k != "model.dtype"):
         raise WeightsError(
             "--config is of another network than the package's; name a run of it with --workdir or"
             " its file with --weights, or leave --config out."
         )
-    loaded.config.model.dtype = config.model.dtype
-    return loaded
+    return loaded._replace(config=with_network(config, loaded))
 
 
 def _checked(
@@ -220,6 +218,11 @@ def _network_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
         "dataset": {"image_size": config.dataset.image_size},
         "align": {"reflect": config.align.reflect, "method": config.align.method},
     }
+
+
+def _flat_network_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The same by their names as flags, as "model.roi_size"."""
+    return traverse_util.flatten_dict(_network_fields(config), sep=".")
 
 
 def _check_names(
