@@ -74,12 +74,12 @@ def main(argv: list[str]) -> None:
                 from pose2seg_jax import parallel
 
                 parallel.join(FLAGS.distributed)
-            from pose2seg_jax.train import train
+            from pose2seg_jax.training.train import train
 
             train(config, _flag("workdir"))
             return
-        from pose2seg_jax import commands
-        from pose2seg_jax.predictor import Pose2SegPredictor
+        from pose2seg_jax.prediction.predictor import Pose2SegPredictor
+        from pose2seg_jax.program import commands
 
         if FLAGS.mode == "templates":
             commands.templates(config, FLAGS.annotations, FLAGS.split, _flag("output"))
@@ -106,7 +106,8 @@ def main(argv: list[str]) -> None:
 
 def _trained():
     """The network of --weights, of a checkpoint in --workdir, or of the package."""
-    from pose2seg_jax import commands, weights
+    from pose2seg_jax.program import commands
+    from pose2seg_jax.weights import files as weights
 
     if FLAGS.workdir and not FLAGS.weights:
         return commands.restore(FLAGS.config, FLAGS.workdir, FLAGS.checkpoint)

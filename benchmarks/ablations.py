@@ -21,9 +21,10 @@ sys.path.insert(0, str(ROOT))
 import ml_collections
 
 from benchmarks import rows
-from pose2seg_jax import commands, evaluate
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.train import train
+from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.program import commands
+from pose2seg_jax.training.train import train
 
 BASE = "as configured"
 # Fields that differ from the config.

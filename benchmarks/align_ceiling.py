@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from input_pipeline import coco
 from input_pipeline.coco_human.coco_human_dataset_builder import annotation_file
-from pose2seg_jax import affine_align, evaluate, templates
+from pose2seg_jax.alignment import affine_align, templates
+from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.people import coco, parts
 
 _CHUNK = 8
 
@@ -61,7 +62,7 @@ def main() -> None:
     for start in range(0, len(people), _CHUNK):
         chunk = people[start : start + _CHUNK]
         masks = np.zeros((_CHUNK, height, width), np.float32)
-        poses = np.zeros((_CHUNK, coco.NUM_PARTS, 3), np.float32)
+        poses = np.zeros((_CHUNK, parts.NUM_PARTS, 3), np.float32)
         sizes = np.ones((_CHUNK, 2), np.float32)
         for slot, (image, person) in enumerate(chunk):
             masks[slot, : image.height, : image.width] = mask_utils.decode(person.segmentation)

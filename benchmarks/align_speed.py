@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline import coco
-from pose2seg_jax import affine_align, geometry, skeleton, templates
+from pose2seg_jax.alignment import affine_align, geometry, skeleton, templates
+from pose2seg_jax.people import coco, parts
 
 PERSONS = 64
 ROI = 64
@@ -156,10 +156,10 @@ def main() -> None:
     draw = jax.jit(lambda p: skeleton.skeleton_features(p, ROI))
     on_host = np.asarray(placed)
     features = np.asarray(draw(placed))
-    expected = skeleton_numpy(on_host, skeleton.PAPER_LIMBS)
+    expected = skeleton_numpy(on_host, parts.PAPER_LIMBS)
     assert np.mean(np.abs(features - expected) > 1e-4) < 1e-5
     fast = _seconds(lambda: draw(placed), 50)
-    slow = _seconds(lambda: skeleton_numpy(on_host, skeleton.PAPER_LIMBS), 10)
+    slow = _seconds(lambda: skeleton_numpy(on_host, parts.PAPER_LIMBS), 10)
     fill = jax.jit(lambda value: jnp.full(features.shape, value, jnp.float32))
     filling = _seconds(lambda: fill(1.0), 50)
     skeleton_ratio = slow / fast

@@ -21,9 +21,10 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from benchmarks import pose_floor, rows
-from input_pipeline import coco
-from pose2seg_jax import commands, evaluate
-from pose2seg_jax.train import train
+from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.people import coco
+from pose2seg_jax.program import commands
+from pose2seg_jax.training.train import train
 
 NMS_IOU = 0.5
 _POSE, _BOX, _NMS = "pose alignment", "box alignment", f"box alignment, NMS at {NMS_IOU}"

@@ -16,9 +16,12 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from benchmarks import rows
-from input_pipeline import coco
-from pose2seg_jax import affine_align, batch_predictor, evaluate, weights
-from pose2seg_jax.predictor import RoiPrediction, to_image
+from pose2seg_jax.alignment import affine_align
+from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.people import coco
+from pose2seg_jax.prediction import batch_predictor
+from pose2seg_jax.prediction.predictor import RoiPrediction, to_image
+from pose2seg_jax.weights import files as weights
 
 _REPEATS = 3
 _ASKED = 0.15  # the most of an evaluation that may be spent outside the network

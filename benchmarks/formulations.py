@@ -21,9 +21,11 @@ from pycocotools import mask as mask_utils
 
 from benchmarks import rows
 from configs import coco_human, coco_human_lean
-from pose2seg_jax import affine_align, augment, geometry, skeleton, train_state
+from pose2seg_jax.alignment import affine_align, geometry, skeleton
 from pose2seg_jax.models import efficientnet_fpn, layers
-from pose2seg_jax.results import encode_mask
+from pose2seg_jax.people import parts
+from pose2seg_jax.people.masks import encode_mask
+from pose2seg_jax.training import augment, train_state
 
 _REPEATS = 9
 _COUNT, _ROI, _SIDE = 8, 64, 256
@@ -105,7 +107,7 @@ def _branches(rng: np.random.Generator) -> rows.Row:
     calls = []
     for config in (coco_human_lean.get_config(), coco_human.get_config()):
         model = train_state.create_model(config)
-        channels = config.model.backbone_features + skeleton.num_channels(skeleton.PAPER_LIMBS)
+        channels = config.model.backbone_features + skeleton.num_channels(parts.PAPER_LIMBS)
         rois = rng.normal(size=(1, _ROI, _ROI, channels)).astype(np.float32)
         valid = np.ones(1, bool)
         branch = model.bind({}).branch.clone(parent=None)

@@ -17,8 +17,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from input_pipeline import coco
 from input_pipeline.coco_human.coco_human_dataset_builder import annotation_file
+from pose2seg_jax.people import coco
 
 _OVERRIDES = (
     "augment.flip=False", "augment.rotation=0.0", "augment.scale=(1.0,1.0)",

@@ -16,11 +16,11 @@ from pycocotools import mask as mask_utils
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from input_pipeline import coco
 from input_pipeline.coco_human.coco_human_dataset_builder import annotation_file
-from pose2seg_jax import evaluate, skeleton
-from pose2seg_jax.affine_align import FALLBACK
-from pose2seg_jax.results import Result
+from pose2seg_jax.alignment.affine_align import FALLBACK
+from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.people import coco, parts
+from pose2seg_jax.prediction.results import Result
 
 RADIUS = 0.08  # of the longer side of the box of the labelled parts
 
@@ -30,7 +30,7 @@ def capsules(pose: np.ndarray, height: int, width: int, radius: float = RADIUS) 
     shown = pose[:, 2] > 0
     size = max(np.ptp(pose[shown, :2], axis=0).max(), 1) if shown.any() else 1
     reach = radius * size
-    limbs = [(a, b) for a, b in skeleton.COCO_LIMBS if shown[a] and shown[b]]
+    limbs = [(a, b) for a, b in parts.COCO_LIMBS if shown[a] and shown[b]]
     limbs += [(part, part) for part in range(len(shown)) if shown[part]]
     mask = np.zeros((height, width), np.uint8)
     for a, b in limbs:

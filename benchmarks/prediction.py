@@ -17,9 +17,11 @@ import numpy as np
 import PIL.Image
 
 from benchmarks import rows
-from input_pipeline import coco
-from pose2seg_jax import Pose2SegPredictor, evaluate, geometry, templates
-from pose2seg_jax.predictor import EncodedImage
+from pose2seg_jax import Pose2SegPredictor
+from pose2seg_jax.alignment import geometry, templates
+from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.people import coco
+from pose2seg_jax.prediction.predictor import EncodedImage
 
 _PERSONS = (1, 2, 4, 8, 16, 32, 60)
 _REPEATS = 7

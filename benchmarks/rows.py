@@ -19,8 +19,11 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from pose2seg_jax import evaluate, templates, train_state, weights
+from pose2seg_jax.alignment import templates
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.training import train_state
+from pose2seg_jax.weights import files as weights
 
 HEAD = ("part", "what", "measured", "unit", "reference", "measured", "ratio")
 _ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -17,7 +17,9 @@ import numpy as np
 from benchmarks import rows
 from benchmarks.prediction import random_poses
 from benchmarks.training import matrix_rate
-from pose2seg_jax import affine_align, geometry, skeleton, train_state
+from pose2seg_jax.alignment import affine_align, geometry, skeleton
+from pose2seg_jax.people import parts
+from pose2seg_jax.training import train_state
 
 _REPEATS = 7
 _PERSONS = 8
@@ -53,7 +55,7 @@ def main() -> None:
     def align(maps: jax.Array, matrices: jax.Array) -> jax.Array:
         return affine_align.align_to_roi(maps, index, matrices, roi)
 
-    limbs = skeleton.LIMB_PRESETS[config.model.limbs] or skeleton.PAPER_LIMBS
+    limbs = parts.LIMB_PRESETS[config.model.limbs] or parts.PAPER_LIMBS
 
     def draw(poses: jax.Array, matrices: jax.Array) -> jax.Array:
         placed = geometry.apply_to_poses(matrices, poses)

@@ -11,12 +11,13 @@ import tempfile
 import time
 
 from benchmarks import rows
-from pose2seg_jax import weights
+from pose2seg_jax.weights import files as weights
 
 _IMPORT = "import pose2seg_jax"
 _FIRST = """
 import numpy as np
-from pose2seg_jax import Pose2SegPredictor, templates
+from pose2seg_jax import Pose2SegPredictor
+from pose2seg_jax.alignment import templates
 predictor = Pose2SegPredictor.load({weights!r})
 pose = np.concatenate([templates.load()[0, :, :2] * 200 + 100, np.full((17, 1), 2)], 1)
 predictor(np.zeros((480, 640, 3), np.uint8), pose[None])

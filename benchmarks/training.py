@@ -16,7 +16,9 @@ import numpy as np
 from benchmarks import rows
 from input_pipeline import pipeline, synthetic
 from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
-from pose2seg_jax import parallel, templates, train, train_state
+from pose2seg_jax import parallel
+from pose2seg_jax.alignment import templates
+from pose2seg_jax.training import train, train_state
 
 _STEPS = 20
 

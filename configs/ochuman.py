@@ -1,6 +1,6 @@
 r"""Evaluation of the CVPR 2019 version on OCHuman, whose persons hide each other.
 
-    python -m input_pipeline.ochuman --annotations=ochuman.json --images=IMAGES --subset=val --output=OCHUMAN_VAL
+    python -m pose2seg_jax.people.ochuman --annotations=ochuman.json --images=IMAGES --subset=val --output=OCHUMAN_VAL
     python main.py --config=configs/ochuman.py --mode=eval --weights=r50fpn.safetensors \
       --config.dataset.coco_dir=OCHUMAN_VAL
 

@@ -1,7 +1,7 @@
 """tf.data streams: training (shuffled, repeated) and evaluation (padded, complete).
 
 The order of the training examples is a pure function of the seed and of the position in the stream,
-and so is their augmentation, on the device (pose2seg_jax.augment): the data position of a checkpoint
+and so is their augmentation, on the device (pose2seg_jax.training.augment): the data position of a checkpoint
 is one integer, the number of examples consumed. It can be resumed with another number of
 processes or devices.
 """

@@ -1,7 +1,7 @@
 """Letterbox and crop, in TensorFlow.
 
 Matrices (2, 3) map source to destination coordinates and pixels have their centres at + 0.5, as in
-pose2seg_jax.geometry.
+pose2seg_jax.alignment.geometry.
 """
 
 import tensorflow as tf

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pose2seg_jax import affine_align, geometry, skeleton, templates
-from pose2seg_jax.affine_align import Alignment, align_poses
+from pose2seg_jax.alignment import affine_align, geometry, skeleton, templates
+from pose2seg_jax.alignment.affine_align import Alignment, align_poses
+from pose2seg_jax.alignment.geometry import fit_similarity
+from pose2seg_jax.alignment.skeleton import skeleton_features
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.geometry import fit_similarity
-from pose2seg_jax.skeleton import skeleton_features
 
 if TYPE_CHECKING:
-    from pose2seg_jax.predictor import Network, Pose2SegPredictor, predict_masks
-    from pose2seg_jax.results import Result
+    from pose2seg_jax.prediction.predictor import Network, Pose2SegPredictor, predict_masks
+    from pose2seg_jax.prediction.results import Result
 
 __all__ = [
     "Alignment",
@@ -32,7 +32,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """The predictor's names, on first use: the geometry alone needs no Flax."""
     if name in ("Network", "Pose2SegPredictor", "Result", "predict_masks"):
-        from pose2seg_jax import predictor
+        from pose2seg_jax.prediction import predictor
 
         return getattr(predictor, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

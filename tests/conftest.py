@@ -18,16 +18,16 @@ from jaxtyping import install_import_hook
 # The hook is not removed: the modules are imported later, by the tests.
 install_import_hook(
     [
-        "pose2seg_jax.geometry",
-        "pose2seg_jax.affine_align",
-        "pose2seg_jax.augment",
-        "pose2seg_jax.skeleton",
-        "pose2seg_jax.templates",
-        "pose2seg_jax.losses",
+        "pose2seg_jax.alignment.geometry",
+        "pose2seg_jax.alignment.affine_align",
+        "pose2seg_jax.training.augment",
+        "pose2seg_jax.alignment.skeleton",
+        "pose2seg_jax.alignment.templates",
+        "pose2seg_jax.training.losses",
         "pose2seg_jax.models",
-        "pose2seg_jax.predictor",
-        "pose2seg_jax.results",
-        "pose2seg_jax.visualize",
+        "pose2seg_jax.prediction.predictor",
+        "pose2seg_jax.prediction.results",
+        "pose2seg_jax.pictures.visualize",
     ],
     "beartype.beartype",
 )
@@ -64,7 +64,7 @@ def data_dir() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def real_dataset(data_dir):
-    from input_pipeline import coco
+    from pose2seg_jax.people import coco
 
     return coco.read(data_dir / "coco/annotations/person_keypoints_val2017.json")
 
@@ -192,7 +192,7 @@ def quick_environment(cache: pathlib.Path | str) -> dict[str, str]:
 
 def draw_masks(canvas) -> np.ndarray:
     """The masks of an `augment.Canvas` on the canvas, (N, S, S)."""
-    from pose2seg_jax import affine_align
+    from pose2seg_jax.alignment import affine_align
 
     index, side = np.arange(len(canvas.masks)), canvas.images.shape[1]
     masks = np.unpackbits(canvas.masks, axis=-1)[..., None].astype(np.float32)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 from conftest import ROOT, quick_environment, tiny_flags
 
-from pose2seg_jax.checkpoints import Checkpoints
+from pose2seg_jax.training.checkpoints import Checkpoints
 
 _OPTIONS = [
     "--config=configs/coco_human_small.py",

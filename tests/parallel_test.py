@@ -7,8 +7,10 @@ import optax
 import pytest
 from conftest import count_compilations, standing_pose, tiny_config
 
-from pose2seg_jax import parallel, templates, train, train_state
+from pose2seg_jax import parallel
+from pose2seg_jax.alignment import templates
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.training import train, train_state
 
 
 def _batch(rng):

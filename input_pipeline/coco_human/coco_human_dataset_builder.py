@@ -20,7 +20,7 @@ import PIL.Image
 import tensorflow_datasets as tfds
 from pycocotools import mask as mask_utils
 
-from input_pipeline import coco, images
+from pose2seg_jax.people import coco, images, parts
 
 SPLITS = {"train": "train2017", "validation": "val2017"}
 MASK_SIDE = 256  # of the window that holds a person's mask
@@ -124,7 +124,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             {
                 "id": np.int64,
                 # (x, y, v) in continuous image coordinates.
-                "pose": tfds.features.Tensor(shape=(coco.NUM_PARTS, 3), dtype=np.float32),
+                "pose": tfds.features.Tensor(shape=(parts.NUM_PARTS, 3), dtype=np.float32),
                 "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),
                 # The mask in a window of side MASK_SIDE, packed bits; and the image to that window.
                 "mask": tfds.features.Scalar(np.object_),

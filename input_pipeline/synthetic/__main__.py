@@ -7,8 +7,8 @@ import argparse
 import dataclasses
 import time
 
-from input_pipeline import coco
 from input_pipeline.synthetic.dataset import Recipe, write
+from pose2seg_jax.people import coco
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pose2seg_jax.templates import PART_NAMES
+from pose2seg_jax.people.parts import PART_NAMES
 
 # Shares of the stature.
 UPPER_ARM, FOREARM, HAND = 0.186, 0.146, 0.108

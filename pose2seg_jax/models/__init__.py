@@ -1,4 +1,7 @@
-"""The networks, in flax.linen: `Pose2Seg`, its backbone and its segmentation branch."""
+"""The networks, in flax.linen: backbones, segmentation branches, and `Pose2Seg`, which joins them.
+
+A network is described by a `NetworkSpec`; nothing here reads a config or a file.
+"""
 
 from pose2seg_jax.models.pose2seg import BACKBONES, Features, Pose2Seg
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from pose2seg_jax.geometry import Array
+from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models.hourglass import Residual
 from pose2seg_jax.models.layers import BatchNorm, Dtype, Pointwise, upsample_nearest
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pose2seg_jax.geometry import Array
+from pose2seg_jax.alignment.geometry import Array
 
 Dtype = Any
 EXPANSION = 4  # outer over inner width of a bottleneck

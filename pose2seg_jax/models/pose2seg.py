@@ -6,11 +6,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, UInt8
 
-from pose2seg_jax import affine_align, geometry, skeleton
-from pose2seg_jax.geometry import Array
+from pose2seg_jax.alignment import affine_align, geometry, skeleton
+from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models import efficientnet_fpn, hourglass, resnet_fpn
 from pose2seg_jax.models.layers import Dtype, ratio, shrink
 from pose2seg_jax.models.segmentation_branch import LeanSegmentationBranch, SegmentationBranch
+from pose2seg_jax.people import parts
 
 # RGB mean and standard deviation of ImageNet (authors' code).
 MEAN = (123.675, 116.28, 103.53)
@@ -40,7 +41,7 @@ class Pose2Seg(nn.Module):
 
     Attributes:
         roi_size: side of the ROI in cells (64).
-        limbs: name of the limbs that are drawn, a key of `skeleton.LIMB_PRESETS`; "none"
+        limbs: name of the limbs that are drawn, a key of `parts.LIMB_PRESETS`; "none"
             leaves the Skeleton Features out.
         pixels: whether the image itself is aligned too, next to its features: a small person is a
             few cells of a feature map, and a small network has no other way to its outline. (Not
@@ -143,7 +144,7 @@ class Pose2Seg(nn.Module):
         if features.pixels is not None:
             seen = affine_align.align_to_roi(features.pixels, image_index, matrices, self.roi_size)
             rois = jnp.concatenate([rois, seen], axis=-1)
-        limbs = skeleton.LIMB_PRESETS[self.limbs]
+        limbs = parts.LIMB_PRESETS[self.limbs]
         if limbs is not None:
             placed = geometry.apply_to_poses(matrices, poses)
             drawn = skeleton.skeleton_features(placed, self.roi_size, limbs)

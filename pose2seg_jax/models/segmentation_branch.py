@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from pose2seg_jax.geometry import Array
+from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models.layers import (
     EXPANSION,
     BatchNorm,

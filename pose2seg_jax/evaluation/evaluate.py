@@ -1,0 +1,457 @@
+"""The COCO protocol of the paper's Tables 1 and 2, for our masks or any results file."""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import itertools
+import json
+import logging
+import pathlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import ml_collections
+import numpy as np
+from pycocotools import mask as mask_utils
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from input_pipeline import synthetic
+from pose2seg_jax.alignment import pose_noise
+from pose2seg_jax.alignment.geometry import Array
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.people import coco, masks
+from pose2seg_jax.people.parts import PERSON_CATEGORY
+from pose2seg_jax.prediction.batch_predictor import NOBODY, BatchPredictor, Persons
+from pose2seg_jax.prediction.predictor import Network
+
+COLUMNS = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AP(M+L)")
+HEAD = ("data", "predictions", "scores", *COLUMNS)
+# The areas between which a person counts, in pixels; 32^2 and 96^2 are COCO's limits.
+_AREAS = {
+    "all": (0, 1e10),
+    "medium": (32**2, 96**2),
+    "large": (96**2, 1e10),
+    "medium+large": (32**2, 1e10),
+}
+_OC_LOOSE_IOU = 0.3
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        data: which persons are the ground truth, and how many.
+        predictions: whose masks.
+        scores: "1.0" (the authors' protocol) or "own".
+        metrics: COLUMNS in [0, 1]; nan where no person has such an area.
+    """
+
+    data: str
+    predictions: str
+    scores: str
+    metrics: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The rows of an evaluation, the headline row first, and the results behind them.
+
+    Attributes:
+        rows: of the table.
+        results: entries of a COCO results file.
+        mean_iou: over the persons, each with the mask of its own pose; None where the results do
+            not come from the annotated poses.
+    """
+
+    rows: tuple[Row, ...]
+    results: tuple[Mapping[str, Any], ...]
+    mean_iou: float | None
+
+    def summary(self) -> dict[str, float]:
+        """The headline: COCOHUMAN with the model's own scores, and with all scores 1.0."""
+        unit, own = self.rows[0].metrics, self.rows[1].metrics
+        summary = dict(own) | {f"{name} (scores 1.0)": value for name, value in unit.items()}
+        return summary if self.mean_iou is None else summary | {"mean IoU": self.mean_iou}
+
+    def table(self) -> str:
+        """All rows as text, in the layout of Tables 1 and 2."""
+        lines = text_table(self.rows)
+        if self.mean_iou is not None:
+            lines.append(f"mean IoU of the persons' own masks: {_number(self.mean_iou)}")
+        return "\n".join(lines)
+
+
+def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The rows of a table as text, under HEAD."""
+    return [
+        (row.data, row.predictions, row.scores, *(_number(row.metrics[c]) for c in COLUMNS))
+        for row in rows
+    ]
+
+
+def text_table(rows: Sequence[Row]) -> list[str]:
+    """The lines of a table."""
+    return align_columns([HEAD, *cells(rows)], left=3)
+
+
+def align_columns(lines: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Lines of cells as text under each other, the first `left` columns to the left; ruled under the first."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return [text[0], "-" * len(text[0]), *text[1:]]
+
+
+def segmentation_metrics(
+    ground_truth: dict[str, Any], results: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """COCO segm average precision through pycocotools.
+
+    Args:
+        ground_truth: content of a COCO annotation file.
+        results: entries of a COCO results file: image_id, category_id, segmentation (RLE), score.
+
+    Returns:
+        COLUMNS; AP(M+L) has its own area range [32^2, 1e10], as the paper's Table 1.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = ground_truth
+        truth.createIndex()
+        fields = ("image_id", "category_id", "segmentation", "score")
+        # A box in a result would make pycocotools take it for a box result.
+        entries = [{field: entry[field] for field in fields} for entry in results]
+        found = truth.loadRes(entries) if entries else COCO()
+        evaluation = COCOeval(truth, found, "segm")
+        evaluation.params.imgIds = sorted(image["id"] for image in ground_truth["images"])
+        evaluation.params.catIds = [PERSON_CATEGORY]
+        evaluation.params.maxDets = evaluation.params.maxDets[-1:]  # AP is defined at 100
+        evaluation.params.areaRng = list(_AREAS.values())
+        evaluation.params.areaRngLbl = list(_AREAS)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, 0, :, -1]  # IoU threshold, recall, area
+
+    def mean(values):
+        values = values[values > -1]
+        return float(np.mean(values)) if values.size else float("nan")
+
+    return {
+        "AP": mean(precision[:, :, 0]),
+        "AP50": mean(precision[0, :, 0]),
+        "AP75": mean(precision[5, :, 0]),
+        "AP-M": mean(precision[:, :, 1]),
+        "AP-L": mean(precision[:, :, 2]),
+        "AP(M+L)": mean(precision[:, :, 3]),
+    }
+
+
+def ground_truth(
+    images: Sequence[coco.Image],
+    *,
+    members: Collection[int] | None = None,
+    ignore_others: bool = False,
+) -> dict[str, Any]:
+    """COCO annotations of the COCOHUMAN persons of some images.
+
+    Args:
+        images: the images.
+        members: ids of the persons that count; None for all COCOHUMAN persons.
+        ignore_others: keep the other persons as crowds, so that finding them costs nothing;
+            otherwise they are dropped (as in the authors' file).
+
+    Raises:
+        coco.CocoError: a person has no mask.
+    """
+    annotations = []
+    for image in images:
+        for person in image.persons:
+            counts = person.has_pose and (members is None or person.id in members)
+            if person.segmentation is None:
+                raise coco.CocoError(
+                    f"annotation {person.id} of image {image.id}: has no 'segmentation' to evaluate"
+                    " against; use COCO's person_keypoints file."
+                )
+            if counts or ignore_others:
+                annotations.append(
+                    {
+                        "id": person.id,
+                        "image_id": image.id,
+                        "category_id": PERSON_CATEGORY,
+                        "iscrowd": int(not counts),
+                        "area": person.area,
+                        "bbox": person.bbox.tolist(),
+                        "segmentation": person.segmentation,
+                    }
+                )
+    return {
+        "info": {},
+        "images": [{"id": i.id, "height": i.height, "width": i.width} for i in images],
+        "annotations": annotations,
+        "categories": [{"id": PERSON_CATEGORY, "name": "person"}],
+    }
+
+
+def evaluate_results(
+    images: Sequence[coco.Image],
+    results: Sequence[Mapping[str, Any]],
+    name: str,
+    *,
+    posed: bool,
+    data: str = coco.Dataset.name,
+) -> Evaluation:
+    """All rows for a list of results.
+
+    Args:
+        images: the evaluated images, with their persons.
+        results: COCO segmentation results; `person_id` names the annotation whose pose was used.
+        name: of the method, for the table.
+        posed: whether the results come from the annotated poses. Only then do the rows of the
+            pair members alone exist; otherwise rows in which persons without a pose are ignored
+            are added.
+        data: what the table calls the posed persons.
+    """
+    human = [image for image in images if image.posed]
+    rows = []
+
+    def add(label, some, entries, **options):
+        truth = ground_truth(some, **options)
+        count = sum(not a["iscrowd"] for a in truth["annotations"])
+        ids = {image["id"] for image in truth["images"]}
+        kept = [entry for entry in entries if entry["image_id"] in ids]
+        for scores in ("1.0", "own"):
+            scored = [{**e, "score": 1.0} for e in kept] if scores == "1.0" else kept
+            metrics = segmentation_metrics(truth, scored)
+            rows.append(Row(f"{label} ({count} persons)", name, scores, metrics))
+
+    add(data, human, results)
+    if not posed:
+        add(f"{data}, others ignored", human, results, ignore_others=True)
+    for label, iou in ((f"{data}-OC", coco.OC_IOU), ("box IoU > .3 (ours)", _OC_LOOSE_IOU)):
+        pairs = {i.id: [p.id for p in coco.occluded_pairs(i, iou)] for i in human}
+        members = {person for ids in pairs.values() for person in ids}
+        some = [image for image in human if pairs[image.id]]
+        if not some:
+            continue
+        add(f"{label}, {len(some)} images, all", some, results, members=members)
+        if posed:
+            only = [entry for entry in results if entry.get("person_id") in members]
+            add(f"{label}, {len(some)} images, members", some, only, members=members)
+    return Evaluation(tuple(rows), tuple(results), _mean_iou(human, results) if posed else None)
+
+
+def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]) -> float:
+    masks = {entry["person_id"]: entry["segmentation"] for entry in results}
+    ious = [
+        mask_utils.iou([masks[person.id]], [person.segmentation], [0])[0, 0]
+        for image in images
+        for person in image.posed
+        if person.id in masks
+    ]
+    return float(np.mean(ious)) if ious else float("nan")
+
+
+class Evaluator:
+    """Predicts and scores the validation split, for one state of a network after another.
+
+    What is the same for all of them is done once: the annotations are read and checked when it is
+    made, the network is compiled in the first run.
+
+    Attributes:
+        dataset: the annotations.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        pose_templates: Array,
+        poses_file: str | None = None,
+    ):
+        """Reads and checks everything but the images.
+
+        Args:
+            config: the experiment.
+            pose_templates: the templates.
+            poses_file: COCO keypoint results to use in place of the annotated poses.
+
+        Raises:
+            coco.CocoError: data is missing or does not fit together.
+            UserError: the config cannot be evaluated.
+        """
+        from input_pipeline import pipeline  # TensorFlow: only where a stream is read
+        from pose2seg_jax import parallel
+
+        self._config = config
+        self.dataset = validation(config)
+        self._posed = poses_file is None
+        if poses_file is None:
+            ground_truth(self.dataset.human)  # whether everybody has a mask
+            level = config.eval.pose_noise
+            self._persons = _annotated(self.dataset, level, config.seed)
+            self._name = "Pose2Seg, annotated poses" + (f", noise {level:g}" if level else "")
+        else:
+            if config.eval.pose_noise:
+                raise UserError("eval.pose_noise perturbs annotated poses; drop it or --poses.")
+            found = coco.read_keypoint_results(poses_file, config.eval.part_score_threshold)
+            _check_images(poses_file, found, self.dataset)
+            if config.align.method == "box":
+                raise UserError(
+                    "align.method=box takes its ROIs from annotated boxes; drop --poses."
+                )
+            self._persons = {
+                image_id: Persons(poses.astype(np.float32), np.zeros((len(poses), 4), np.float32))
+                for image_id, poses in found.items()
+            }
+            self._name = f"Pose2Seg, poses of {pathlib.Path(poses_file).name}"
+        self._devices = parallel.num_local_devices()
+        pipeline.share(config.eval, "batch_size", self._devices)
+        network = Network.from_config(config, pose_templates, config.eval.flip)
+        self._predictor = BatchPredictor(network, config.eval.persons_per_batch)
+
+    def run(self, variables: Any) -> Evaluation:
+        """The table of a network with these parameters and batch statistics."""
+        seen, results = self._predict(variables)
+        dataset = self.dataset
+        missing = len(dataset.human) - len(seen)
+        if missing:
+            logging.warning(
+                "%d images could not be read and are left out of the evaluation.", missing
+            )
+        kept = set(seen)
+        images = [image for image in dataset.images if image.id in kept]
+        return evaluate_results(images, results, self._name, posed=self._posed, data=dataset.name)
+
+    def _predict(self, variables: Any) -> tuple[list[int], list[dict[str, Any]]]:
+        """The ids of the images that were read, and their results."""
+        seen, entries = [], []
+        for ids, valid, wanted, finish in _one_ahead(self._started(variables)):
+            results = finish()
+            for d, b in zip(*np.nonzero(valid), strict=True):
+                seen.append(int(ids[d, b]))
+                entries += results[d][b].to_coco(seen[-1], wanted[d][b].ids)
+        return seen, entries
+
+    @functools.cached_property
+    def _builder(self) -> Any:
+        """The prepared images; to see whether they are prepared, all annotations are read."""
+        from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+
+        options = self._config.dataset
+        return coco_human.prepare(synthetic.coco_dir(options), options.data_dir, "validation")
+
+    def _started(self, variables: Any) -> Iterator[tuple[Any, ...]]:
+        """Batches of which the devices know already."""
+        from input_pipeline import pipeline
+        from pose2seg_jax import parallel
+
+        variables = parallel.replicate(variables)
+        batches = pipeline.eval_batches(self._builder, self._config, num_devices=self._devices)
+        for batch in batches:
+            ids = np.where(batch["valid"], batch["image_id"], -1)
+            wanted = [[self._persons.get(int(image_id), NOBODY) for image_id in row] for row in ids]
+            sizes = np.stack([batch["height"], batch["width"]], axis=-1)
+            finish = self._predictor.start(variables, batch["image"], wanted, sizes)
+            yield ids, batch["valid"], wanted, finish
+
+
+def _annotated(dataset: coco.Dataset, noise: float, seed: int) -> dict[int, Persons]:
+    """The posed persons by image id, their poses perturbed."""
+    persons = dataset.persons()
+    poses = np.asarray([person.pose for person in persons], np.float32)
+    if noise and persons:
+        ids = np.asarray([person.id for person in persons]).astype(np.uint32)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), ids)
+        areas = np.asarray([person.area for person in persons], np.float32)
+        poses = np.asarray(pose_noise.perturb_poses(keys, poses, areas, noise))
+    of_person = {person.id: pose for person, pose in zip(persons, poses, strict=True)}
+    return {
+        image.id: Persons(
+            np.stack([of_person[person.id] for person in image.posed]),
+            np.stack([person.bbox for person in image.posed]).astype(np.float32),
+            [person.id for person in image.posed],
+        )
+        for image in dataset.human
+    }
+
+
+def _one_ahead(items: Iterable[_T]) -> Iterator[_T]:
+    """The same items, each only after the next one was made."""
+    items = iter(items)
+    held = list(itertools.islice(items, 1))
+    for item in items:
+        yield held.pop()
+        held.append(item)
+    yield from held
+
+
+def evaluate_file(config: ml_collections.ConfigDict, results_file: str) -> Evaluation:
+    """Scores another method's COCO segmentation results under the same protocol."""
+    dataset = validation(config)
+    results = coco.read_results(results_file, "segmentation")
+    _check_images(results_file, {entry["image_id"] for entry in results}, dataset)
+    images = {image.id: image for image in dataset.images}
+    persons = []
+    for index, entry in enumerate(results):
+        where = f"{results_file}: result {index}"
+        for field in ("category_id", "score"):
+            if field not in entry:
+                raise coco.CocoError(f"{where} has no '{field}'.")
+        if not coco.is_number(entry["score"]):
+            raise coco.CocoError(f"{where}: 'score' must be a number, not {entry['score']!r}.")
+        if entry["category_id"] != PERSON_CATEGORY:
+            continue
+        image = images[entry["image_id"]]
+        try:
+            mask = masks.encode_segmentation(entry["segmentation"], image.height, image.width)
+        except ValueError as error:
+            raise coco.CocoError(
+                f"{where}: 'segmentation': {error}; image {image.id} is"
+                f" {image.width}x{image.height}."
+            ) from None
+        persons.append({**entry, "segmentation": mask})
+    name = pathlib.Path(results_file).name
+    return evaluate_results(dataset.images, persons, name, posed=False, data=dataset.name)
+
+
+def save_results(path: str | pathlib.Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a COCO results JSON that pycocotools loads."""
+    pathlib.Path(path).write_text(json.dumps(list(results)))
+
+
+def validation(config: ml_collections.ConfigDict) -> coco.Dataset:
+    """The annotations of the validation split."""
+    return coco.read(annotation_file(config, "validation"))
+
+
+def annotation_file(config: ml_collections.ConfigDict, split: str) -> pathlib.Path:
+    """The annotation file of a split of the config's data.
+
+    Raises:
+        CocoError: it is missing; the message says where to get it.
+    """
+    from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+
+    return coco_human.annotation_file(synthetic.coco_dir(config.dataset), split)
+
+
+def _check_images(path: str, image_ids: Collection[int], dataset: coco.Dataset) -> None:
+    unknown = sorted(set(image_ids) - {image.id for image in dataset.images}, key=str)
+    if unknown:
+        raise coco.CocoError(
+            f"{path}: image_id {unknown[0]} ({len(unknown)} such) is not in {dataset.path}; the"
+            " file belongs to other images."
+        )
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}".removeprefix("0")

@@ -1,0 +1,177 @@
+"""One HTML page about a trained network: its table, scenes, AffineAlign step by step, curves.
+
+The page holds its pictures and opens offline.
+"""
+
+import base64
+import html
+import io
+import logging
+import pathlib
+import string
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import PIL.Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
+
+from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.people import coco
+from pose2seg_jax.people.images import ImageError, open_image
+from pose2seg_jax.pictures import visualize
+from pose2seg_jax.prediction.predictor import Pose2SegPredictor
+from pose2seg_jax.prediction.results import Result
+
+_NUM_SCENES = 6
+_NUM_ALIGNED = 6
+_CURVES = ("loss", "roi_iou", "learning_rate")
+
+_PAGE = string.Template("""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>$title</title>
+<style>
+ body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
+ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px }
+ th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #ddd }
+ td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left }
+ figure { margin: 0 0 1.2em } img { max-width: 100%; height: auto; display: block }
+ figcaption { color: #555; font-size: 14px } .row { display: flex; flex-wrap: wrap; gap: 1em }
+</style>
+<h1>$title</h1>
+<p>$summary</p>
+<h2>Results</h2>
+$table
+<p>COCO average precision of the masks, in the layout of Tables 1 and 2 of the paper. OC: images in which two people's
+boxes overlap by IoU &gt; .5; "members" asks for the people of those pairs alone.</p>
+<h2>Scenes</h2>
+<p>Left the image with the boxes of the people, middle the predicted masks and the poses that were asked for, right the
+true masks. Where two boxes overlap by more than .5 (dashed), the NMS of a detector keeps only one of them.</p>
+$scenes
+<h2>AffineAlign</h2>
+<p>As Figure 10 of the paper. From left: the person's pose and the window that its template asks for; the window
+aligned; the Skeleton Features; the predicted mask in the window; the mask back in the image.</p>
+$aligned
+<h2>Learning curves</h2>
+<div class="row">$curves</div>
+</html>
+""")
+
+
+def write(
+    path: str | pathlib.Path,
+    predictor: Pose2SegPredictor,
+    dataset: coco.Dataset,
+    images: str | pathlib.Path,
+    evaluation: evaluate.Evaluation,
+    workdir: str | pathlib.Path,
+    summary: str,
+) -> None:
+    """Writes the page.
+
+    Args:
+        path: of the page.
+        predictor: the trained network.
+        dataset: the annotations that were evaluated; scenes with overlapping people come first.
+        images: directory of its images.
+        evaluation: for the table.
+        workdir: of the run, with TensorBoard's events.
+        summary: a sentence on what was trained.
+    """
+    human = sorted(
+        dataset.human,
+        key=lambda image: -len(coco.occluded_pairs(image, coco.OC_IOU)),
+    )
+    scenes: list[np.ndarray] = []
+    aligned: list[np.ndarray] = []
+    for image in human:
+        if len(scenes) == _NUM_SCENES:
+            break
+        try:
+            opened = open_image(pathlib.Path(images) / image.file_name, (image.height, image.width))
+        except ImageError as error:
+            logging.warning("%s; it is not shown.", error)
+            continue
+        picture = np.asarray(opened.convert("RGB"))
+        poses = np.stack([person.pose for person in image.posed])
+        encoded = predictor.encode(picture)
+        scenes.append(_scene(image, picture, poses, predictor(encoded, poses)))
+        if len(aligned) < _NUM_ALIGNED:
+            rois = predictor.rois(encoded, poses[:2])
+            aligned += visualize.alignment_panels(picture, poses[:2], rois)
+    page = _PAGE.substitute(
+        title="Pose2Seg: people told apart by their poses",
+        summary=html.escape(summary),
+        table=_table(evaluation),
+        scenes="".join(map(_figure, scenes)),
+        aligned="".join(map(_figure, aligned[:_NUM_ALIGNED])),
+        curves="".join(
+            _curve(name, points) for name, points in _read_curves(workdir).items() if points
+        ),
+    )
+    pathlib.Path(path).write_text(page)
+
+
+def _scene(image: coco.Image, picture: np.ndarray, poses: np.ndarray, result: Result) -> np.ndarray:
+    members = {person.id for person in coco.occluded_pairs(image, coco.OC_IOU)}
+    boxes = [(person.bbox, person.id in members) for person in image.posed]
+    return np.concatenate(
+        [
+            visualize.draw_boxes(picture, boxes),
+            visualize.overlay(picture, result.rles, poses),
+            visualize.overlay(picture, [person.segmentation for person in image.posed]),
+        ],
+        axis=1,
+    )
+
+
+def _table(evaluation: evaluate.Evaluation) -> str:
+    lines = [evaluate.HEAD, *evaluate.cells(evaluation.rows)]
+    rows = [
+        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line) + "</tr>"
+        for tag, line in zip(["th"] + ["td"] * len(lines), lines, strict=False)
+    ]
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _figure(picture: np.ndarray) -> str:
+    scale = max(1, round(900 / picture.shape[1]))
+    shown = PIL.Image.fromarray(picture)
+    shown = shown.resize((shown.width * scale, shown.height * scale), PIL.Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    shown.save(buffer, "JPEG", quality=88)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<figure><img src="data:image/jpeg;base64,{data}" alt=""></figure>\n'
+
+
+def _read_curves(workdir: str | pathlib.Path) -> Mapping[str, list[tuple[int, float]]]:
+    """Step and value of the scalars of a run, from TensorBoard's events."""
+    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
+    events.Reload()
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for name in _CURVES:
+        if name in events.Tags()["tensors"]:
+            found = events.Tensors(name)
+            curves[name] = [
+                (e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in found
+            ]
+    return curves
+
+
+def _curve(name: str, points: Sequence[tuple[int, float]]) -> str:
+    """An SVG line chart of one scalar."""
+    width, height, left, bottom = 340, 220, 52, 24
+    steps, values = np.asarray(points).T
+    low, high = min(values.min(), 0), values.max() if values.max() > 0 else 1
+    x = left + (width - left - 8) * steps / max(steps.max(), 1)
+    y = (height - bottom) - (height - bottom - 12) * (values - low) / max(high - low, 1e-9)
+    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+    base = height - bottom
+    return (
+        f'<figure><svg width="{width}" height="{height}" font-size="11" fill="#555">'
+        f'<path d="M{left} 8V{base}H{width - 8}" fill="none" stroke="#999"/>'
+        f'<polyline points="{line}" fill="none" stroke="#1668b8" stroke-width="2"/>'
+        f'<text x="{left - 4}" y="18" text-anchor="end">{high:.3g}</text>'
+        f'<text x="{left - 4}" y="{base}" text-anchor="end">{low:.3g}</text>'
+        f'<text x="{width - 8}" y="{height - 8}" text-anchor="end">step {int(steps.max())}</text>'
+        f"</svg><figcaption>{html.escape(name)}</figcaption></figure>"
+    )

@@ -1,0 +1,144 @@
+"""Masks as COCO's compressed RLE: from polygons and other encodings, and from a ROI."""
+
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float
+from pycocotools import mask as mask_utils
+
+THRESHOLD = 0.5  # of the mask probability
+
+
+def encode_mask(
+    probability: Float[np.ndarray, "R R"], matrix: Float[np.ndarray, "2 3"], height: int, width: int
+) -> dict[str, Any]:
+    """The mask of a person in its image as COCO's compressed RLE.
+
+    As `affine_align.reverse_align` and a threshold, but only around the cells that are inside, and
+    without an array of the size of the image: nothing is compiled for a new size.
+
+    Args:
+        probability: in the ROI.
+        matrix: image to ROI.
+        height: of the image.
+        width: of the image.
+    """
+    inside = probability > THRESHOLD
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not rows.size:
+        return _compress([height * width], height, width)
+    # Between two centres, no value exceeds both: the mask ends before the next centre.
+    left, right = np.clip([columns[0] - 0.5, columns[-1] + 1.5], 0, len(probability))
+    top, bottom = np.clip([rows[0] - 0.5, rows[-1] + 1.5], 0, len(probability))
+    matrix = np.asarray(matrix, np.float64)
+    linear, offset = matrix[:, :2], matrix[:, 2]
+    corners = np.asarray([[left, top], [right, top], [left, bottom], [right, bottom]])
+    reach = (corners - offset) @ np.linalg.inv(linear).T
+    x0, y0 = np.maximum(np.floor(reach.min(0)), 0).astype(int).tolist()
+    x1, y1 = np.minimum(np.ceil(reach.max(0)), (width, height)).astype(int).tolist()
+    if x0 >= x1 or y0 >= y1:
+        return _compress([height * width], height, width)
+    start = linear @ [x0, y0] + offset
+    # Pillow samples between pixel centres, repeats the outermost half cell and fills with 0 beyond.
+    # x and y change places: RLE goes down the columns.
+    window = PIL.Image.fromarray(np.asarray(probability, np.float32)).transform(
+        (y1 - y0, x1 - x0),
+        PIL.Image.Transform.AFFINE,
+        (*linear[0, ::-1], start[0], *linear[1, ::-1], start[1]),
+        PIL.Image.Resampling.BILINEAR,
+    )
+    return _encode_window(np.asarray(window) > THRESHOLD, x0, y0, height, width)
+
+
+def _encode_window(
+    window: Bool[np.ndarray, "w h"], x0: int, y0: int, height: int, width: int
+) -> dict[str, Any]:
+    """RLE of a mask that is False outside of a window, which is given by columns."""
+    padded = np.zeros((len(window), window.shape[1] + 1), bool)  # every column ends outside
+    padded[:, :-1] = window
+    flat = padded.ravel()
+    steps = np.flatnonzero(np.concatenate([flat[:1], flat[1:] != flat[:-1]]))
+    columns, rows = np.divmod(steps, padded.shape[1])
+    edges = (x0 + columns) * height + y0 + rows
+    # A run that reaches the end of its column and goes on in the next one is one run.
+    joined = np.flatnonzero(edges[1:-1:2] == edges[2::2])
+    edges = np.delete(edges, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    counts = np.diff(np.concatenate([[0], edges, [height * width]])).tolist()
+    return _compress(counts if counts[-1] else counts[:-1], height, width)
+
+
+def _compress(counts: list[int], height: int, width: int) -> dict[str, Any]:
+    return mask_utils.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """A COCO segmentation (polygons, RLE, compressed RLE) as compressed RLE.
+
+    Polygons with fewer than three points are left out. The mask may be empty.
+
+    Raises:
+        ValueError: it is none of the three, of another size, or contradicts itself.
+    """
+    if isinstance(segmentation, list):
+        polygons = []
+        for polygon in segmentation:
+            points = _numbers(polygon)
+            if points is None or points.ndim != 1:
+                raise ValueError("polygons that are not lists of finite numbers")
+            # The cost of rasterising grows with the length of the edges.
+            if np.any(np.abs(points) > 10 * max(height, width)):
+                raise ValueError("polygons far outside the image")
+            if len(points) >= 6:
+                polygons.append(points[: len(points) // 2 * 2].tolist())
+        if not polygons:
+            raise ValueError("no polygon of three points or more")
+        return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
+    if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
+        raise ValueError("neither polygons nor RLE")
+    if segmentation["size"] not in ([height, width], (height, width)):
+        raise ValueError("RLE size that is not the image's")
+    counts = segmentation["counts"]
+    runs = counts if isinstance(counts, list) else _decompress_runs(counts)
+    # pycocotools writes beyond its buffer where they do not.
+    if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
+        raise ValueError("RLE counts that do not add up to the image")
+    return mask_utils.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+
+
+def _decompress_runs(text: Any) -> list[int]:
+    """Run lengths of COCO's compressed RLE.
+
+    Five bits a character from 48 up, lowest first, bit 32 for "more follows"; the last
+    character's bit 16 is the sign. From the fourth on, a run is the difference to the last but one.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("ascii", "replace")
+    if not isinstance(text, str):
+        return [-1]
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return [-1]
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return runs if shift == 0 else [-1]
+
+
+def _numbers(values: Any) -> np.ndarray | None:
+    """A list of finite numbers as an array, None for anything else."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError):  # lists of different lengths
+        return None
+    if array.dtype.kind not in "iuf" or not np.all(np.isfinite(array)):
+        return None
+    return array.astype(np.float64)

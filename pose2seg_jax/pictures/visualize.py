@@ -1,0 +1,209 @@
+"""Pictures: overlays of masks and skeletons, and the panels of training."""
+
+import colorsys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+from jaxtyping import Float, UInt8
+from pycocotools import mask as mask_utils
+
+from pose2seg_jax.alignment import geometry
+from pose2seg_jax.alignment.geometry import Array
+from pose2seg_jax.alignment.skeleton import skeleton_features
+from pose2seg_jax.people.masks import encode_mask
+from pose2seg_jax.people.parts import COCO_LIMBS
+
+if TYPE_CHECKING:
+    from pose2seg_jax.prediction.predictor import RoiPrediction
+
+_SMOOTH = 3  # lines are drawn this much larger and scaled down
+_LARGE = 2000  # longer side in pixels of a picture whose lines are not
+_PANEL = 192  # side of one picture in a training panel
+
+
+def person_colors(count: int) -> UInt8[np.ndarray, "N 3"]:
+    """One well-separated colour a person: hues a golden angle apart."""
+    hues = (0.58 + 0.381966 * np.arange(count)) % 1
+    values = [colorsys.hsv_to_rgb(hue, 0.75, 1.0) for hue in hues]
+    return (255 * np.asarray(values).reshape(count, 3)).astype(np.uint8)
+
+
+def overlay(
+    image: UInt8[np.ndarray, "H W 3"],
+    rles: Sequence[Any],
+    poses: Sequence[np.ndarray] | np.ndarray = (),
+    colors: UInt8[np.ndarray, "N 3"] | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draws masks (tinted, with an outline) and skeletons over an image, one colour a person.
+
+    Args:
+        image: RGB.
+        rles: masks as COCO's compressed RLE; drawn largest first, so that small ones stay visible.
+        poses: (17, 3) each, in image coordinates.
+        colors: of the persons; `person_colors` by default.
+    """
+    if colors is None:
+        colors = person_colors(max(len(rles), len(poses)))
+    picture = image.copy()
+    for index in np.argsort([-int(mask_utils.area(rle)) for rle in rles]):
+        inside = mask_utils.decode(rles[index]).view(bool)  # one at a time: photos can be large
+        picture[inside] = 0.55 * picture[inside] + 0.45 * colors[index]
+        picture[_outline(inside)] = 0.2 * 255 + 0.8 * colors[index]
+    canvas = PIL.Image.fromarray(picture)
+    height, width = image.shape[:2]
+    # The lines of large pictures are wide enough to look smooth as they are.
+    smooth = _SMOOTH if max(height, width) < _LARGE else 1
+    lines = PIL.Image.new("RGBA", (width * smooth, height * smooth))
+    for pose, color in zip(poses, colors[: len(poses)].tolist(), strict=True):
+        _draw_skeleton(lines, pose, tuple(color), max(height, width) / 320, smooth)
+    lines = lines.resize((width, height), PIL.Image.Resampling.BOX)
+    canvas.paste(lines, mask=lines)
+    return np.asarray(canvas)
+
+
+def _outline(inside: np.ndarray) -> np.ndarray:
+    padded = np.pad(inside, 1)
+    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return inside & ~core
+
+
+def _draw_skeleton(
+    lines: PIL.Image.Image, pose: np.ndarray, color: tuple[int, ...], thickness: float, smooth: int
+) -> None:
+    draw = PIL.ImageDraw.Draw(lines)
+    points = [(float(x) * smooth, float(y) * smooth) for x, y, _ in pose]
+    for wide, shade in ((2.2, (0, 0, 0, 140)), (1.0, (*color, 255))):
+        for first, second in COCO_LIMBS:
+            if pose[first, 2] > 0 and pose[second, 2] > 0:
+                width = max(round(wide * thickness * smooth), 1)
+                draw.line([points[first], points[second]], fill=shade, width=width)
+    radius = 1.4 * thickness * smooth
+    for (x, y), visibility in zip(points, pose[:, 2], strict=True):
+        if visibility > 0:
+            fill = (255, 255, 255, 255) if visibility > 1 else (60, 60, 60, 255)
+            box = (x - radius, y - radius, x + radius, y + radius)
+            draw.ellipse(box, fill=fill, outline=(*color, 255), width=smooth)
+
+
+def draw_boxes(
+    image: UInt8[np.ndarray, "H W 3"], boxes: Sequence[tuple[np.ndarray, bool]]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draws (x, y, width, height) boxes, one colour a person; dashed where the flag is set."""
+    canvas = PIL.Image.fromarray(image)
+    draw = PIL.ImageDraw.Draw(canvas)
+    for (box, dashed), color in zip(boxes, person_colors(len(boxes)).tolist(), strict=True):
+        x0, y0, x1, y1 = np.concatenate([box[:2], box[:2] + box[2:] - 1]).tolist()
+        for start, end in (((x0, y0), (x1, y0)), ((x1, y0), (x1, y1)), ((x1, y1), (x0, y1)),
+                           ((x0, y1), (x0, y0))):  # fmt: skip
+            for a, b in _dashes(np.asarray(start), np.asarray(end), 4 if dashed else np.inf):
+                draw.line(
+                    [tuple(a), tuple(b)], fill=tuple(color), width=1 + max(image.shape) // 300
+                )
+    return np.asarray(canvas)
+
+
+def _dashes(start: np.ndarray, end: np.ndarray, length: float) -> list[tuple]:
+    count = max(int(np.hypot(*(end - start)) // (2 * length)), 1) if np.isfinite(length) else 0
+    if not count:
+        return [(start, end)]
+    ends = np.linspace(start, end, 2 * count + 1)
+    return [(ends[2 * i], ends[2 * i + 1]) for i in range(count)]
+
+
+def alignment_panels(
+    image: UInt8[np.ndarray, "H W 3"], poses: Float[np.ndarray, "P 17 3"], rois: "RoiPrediction"
+) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """AffineAlign step by step, a row a person (Figure 10 of the paper).
+
+    From left: the pose and the window; the aligned window; Skeleton Features; the mask in the
+    window; the mask in the image.
+
+    Args:
+        image: RGB.
+        poses: of the persons.
+        rois: what the network said of them.
+    """
+    roi_size = rois.probabilities.shape[-1]
+    corners = np.array(
+        [[0, 0], [roi_size, 0], [roi_size, roi_size], [0, roi_size], [0, 0]], np.float32
+    )
+    matrices = np.asarray(rois.alignment.matrix)
+    inverses = np.asarray(geometry.invert(matrices))
+    windows = np.asarray(geometry.apply(inverses, corners))
+    placed = geometry.apply_to_poses(matrices, poses)
+    drawn = skeleton_features(placed, roi_size, COCO_LIMBS)
+    colors = person_colors(len(poses))
+    panels = []
+    for slot, pose in enumerate(poses):
+        color = colors[slot : slot + 1]
+        outlined = PIL.Image.fromarray(overlay(image, [], [pose], color))
+        draw = PIL.ImageDraw.Draw(outlined)
+        outline = [tuple(point) for point in windows[slot].tolist()]
+        draw.line(outline, fill=tuple(color[0].tolist()), width=1 + max(image.shape) // 200)
+        # From the finer pixels of the picture to the image: a cell is _PANEL / R of them.
+        to_image = inverses[slot] * [[roi_size / _PANEL, roi_size / _PANEL, 1]]
+        shown = PIL.Image.fromarray(image).transform(
+            (_PANEL, _PANEL),
+            PIL.Image.Transform.AFFINE,
+            tuple(to_image.ravel()),
+            PIL.Image.Resampling.BICUBIC,
+        )
+        probability = np.asarray(rois.probabilities[slot])
+        rle = encode_mask(probability, matrices[slot], *image.shape[:2])
+        back = overlay(image, [rle], colors=color)
+        pictures = [
+            _square(np.asarray(outlined)),
+            np.asarray(shown),
+            skeleton_picture(drawn[slot]),
+            np.repeat(255 * probability[..., None], 3, axis=-1),
+            _square(back),
+        ]
+        panels.append(_row(pictures))
+    return panels
+
+
+def _square(picture: np.ndarray) -> np.ndarray:
+    """In the middle of a white square."""
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.full((side, side, 3), 255, np.uint8)
+    square[top : top + height, left : left + width] = picture
+    return square
+
+
+def skeleton_picture(features: Float[Array, "R R C"]) -> Float[np.ndarray, "R R 3"]:
+    """Skeleton Features as colours 0..255: part confidence maps red, part affinity fields green."""
+    drawn = np.abs(np.asarray(features))
+    maps, fields = drawn[..., :17].max(axis=-1), drawn[..., 17:].max(axis=-1)
+    return 255 * np.stack([maps, fields, np.zeros_like(maps)], axis=-1)
+
+
+def training_panel(
+    image: UInt8[np.ndarray, "S S 3"],
+    *,
+    roi: Float[np.ndarray, "R R 3"],
+    skeleton: Float[np.ndarray, "R R C"],
+    predicted: Float[np.ndarray, "R R"],
+    true: Float[np.ndarray, "R R"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """One row: image, aligned ROI, Skeleton Features, predicted mask, true mask."""
+    pictures = [
+        image,
+        roi,
+        skeleton_picture(skeleton),
+        np.repeat(255 * predicted[..., None], 3, axis=-1),
+        np.repeat(255 * true[..., None], 3, axis=-1),
+    ]
+    return _row(pictures)
+
+
+def _row(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([_resize(np.clip(p, 0, 255).astype(np.uint8)) for p in pictures], axis=1)
+
+
+def _resize(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(PIL.Image.fromarray(picture).resize((_PANEL, _PANEL)))

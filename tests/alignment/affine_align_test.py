@@ -1,0 +1,311 @@
+"""Template choice and its policy, the sampler, and the way to the ROI and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+from conftest import standing_pose
+from pycocotools import mask as mask_utils
+
+from pose2seg_jax.alignment import affine_align, geometry, skeleton, templates
+from pose2seg_jax.people import parts
+
+ROI = 64
+SIZE = (480, 640)
+
+
+_align_poses = jax.jit(affine_align.align_poses, static_argnums=3, static_argnames="reflect")
+
+
+def _align(pose, size=SIZE, **options):
+    size = np.asarray(size, np.float32)
+    alignment = _align_poses(pose[None], templates.load(), size, ROI, **options)
+    return jax.tree.map(lambda x: np.asarray(x)[0], alignment)
+
+
+def _keep(pose, parts):
+    kept = np.zeros_like(pose)
+    kept[list(parts)] = pose[list(parts)]
+    return kept
+
+
+def test_a_standing_person_gets_the_full_body_template():
+    alignment = _align(standing_pose(200, 100, 300))
+    assert alignment.template == 0
+    assert alignment.residual < 5
+    assert 0.15 < geometry.scale_of(alignment.matrix) < 64 / 250
+
+
+def test_an_upside_down_person_is_turned_upright():
+    pose = standing_pose(200, 100, 300)
+    pose[:, :2] = [640, 480] - pose[:, :2]
+    alignment = _align(pose)
+    assert alignment.template == 0
+    placed = np.asarray(geometry.apply(alignment.matrix, pose[:, :2]))
+    assert placed[0, 1] < placed[11, 1] < placed[15, 1]
+
+
+@pytest.mark.parametrize("parts", [(), (3,)], ids=["no part", "one part"])
+def test_too_little_to_fit_falls_back_to_the_whole_image(parts):
+    alignment = _align(_keep(standing_pose(200, 100, 300), parts))
+    assert alignment.template == affine_align.FALLBACK
+    np.testing.assert_allclose(
+        alignment.matrix, geometry.letterbox(jnp.asarray(SIZE, jnp.float32), ROI), atol=1e-5
+    )
+
+
+def test_coincident_parts_fall_back():
+    pose = np.tile(np.array([[321.5, 200.5, 2]], np.float32), (17, 1))
+    alignment = _align(pose)
+    assert alignment.template == affine_align.FALLBACK
+    assert np.all(np.isfinite(alignment.matrix))
+
+
+def test_two_parts_fit_exactly_and_are_covered():
+    pose = _keep(standing_pose(200, 100, 300), (5, 11))
+    alignment = _align(pose)
+    assert alignment.residual < 1e-2
+    placed = np.asarray(geometry.apply(alignment.matrix, pose[[5, 11], :2]))
+    assert np.all((placed >= 0) & (placed <= ROI))
+
+
+def test_collinear_parts_prefer_the_unmirrored_fit():
+    pose = standing_pose(200, 100, 300)
+    pose[:, 0] = 320
+    alignment = _align(pose)
+    assert np.all(np.isfinite(alignment.matrix))
+    assert not alignment.mirrored
+
+
+def test_a_mirrored_candidate_wins_where_it_fits_better():
+    template = templates.load()[:1].copy()
+    template[0, :, 0] += 0.2 * (template[0, :, 1] - 0.5)  # leans to one side
+    pose = np.concatenate([template[0, :, :2] * 300 + 100, template[0, :, 2:]], 1)
+    mirrored = pose * [-1, 1, 1] + [640, 0, 0]
+    for leaning, expected in ((pose, False), (mirrored, True)):
+        alignment = affine_align.align_poses(leaning[None].astype(np.float32), template, SIZE, ROI)
+        assert bool(alignment.mirrored[0]) is expected
+        assert alignment.residual[0] < 1e-2
+    plain = affine_align.align_poses(
+        mirrored[None].astype(np.float32), template, SIZE, ROI, reflect=False
+    )
+    assert not plain.mirrored[0]
+
+
+def test_must_cover_excludes_templates_without_the_part():
+    both = templates.load()
+    half = int(np.argmin((both[:, :, 2] > 0).sum(1)))
+    pose = standing_pose(200, 100, 300)
+    assert np.any(both[half, 15:, 2] == 0)
+    alignment = affine_align.align_poses(pose[None], both[half : half + 1], SIZE, ROI)
+    assert alignment.fallback[0]
+
+
+def test_must_magnify_excludes_persons_larger_than_the_image():
+    pose = standing_pose(-300, 10, 1500)
+    pose[(pose[:, 0] < 0) | (pose[:, 0] > 640) | (pose[:, 1] > 480)] = 0
+    alignment = _align(pose)
+    smallest = float(geometry.scale_of(geometry.letterbox(jnp.asarray(SIZE, jnp.float32), ROI)))
+    assert geometry.scale_of(alignment.matrix) >= smallest * 0.9999
+
+
+def test_real_persons_are_covered_and_never_shrink_below_the_letterbox(real_dataset):
+    people = [(i, p) for i in real_dataset.images for p in i.posed]
+    poses = np.stack([p.pose for _, p in people])
+    sizes = np.array([(i.height, i.width) for i, _ in people], np.float32)
+    alignment = affine_align.align_poses(poses, templates.load(), sizes, ROI)
+    placed = np.asarray(geometry.apply(alignment.matrix, poses[..., :2]))
+    labelled = poses[..., 2] > 0
+    outside = np.any((placed < -1e-2) | (placed > ROI + 1e-2), axis=-1) & labelled
+    # A keypoint may lie on the border row of the image, half a pixel outside of what is covered.
+    assert outside.sum() <= 2
+    scales = np.asarray(geometry.scale_of(alignment.matrix))
+    assert np.all(scales >= 0.9999 * ROI / sizes.max(1))
+    assert np.mean(alignment.fallback) < 0.2
+    assert np.all(np.asarray(alignment.template) < 2)
+    # No person of more than two parts and some size shrinks to a few cells.
+    boxes = np.stack([p.bbox[2:].max() for _, p in people])
+    told = labelled.sum(1) > 2
+    assert np.quantile(boxes[told] * scales[told], 0.01) > 9
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_gradients_are_finite_for_all_kinds_of_poses(real_poses):
+    degenerate = np.stack(
+        [
+            np.zeros((17, 3), np.float32),
+            _keep(standing_pose(0, 0, 100), (0,)),
+            np.tile(np.array([[5, 5, 2]], np.float32), (17, 1)),
+            _keep(standing_pose(0, 0, 100), (0, 1)),
+        ]
+    )
+    poses = jnp.asarray(np.concatenate([degenerate, real_poses[:40]]))
+
+    def loss(poses):
+        alignment = affine_align.align_poses(poses, templates.load(), SIZE, ROI)
+        return jnp.sum(alignment.matrix**2) + jnp.sum(alignment.residual)
+
+    value, gradient = jax.value_and_grad(loss)(poses)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_persons_are_aligned_independently_with_one_compilation(real_poses):
+    traces = []
+
+    @jax.jit
+    def align(poses):
+        traces.append(1)
+        return affine_align.align_poses(poses, templates.load(), SIZE, ROI)
+
+    together = align(real_poses[:32])
+    align(real_poses[32:64])
+    assert len(traces) == 1
+    for i in range(0, 32, 4):
+        alone = affine_align.align_poses(real_poses[i : i + 1], templates.load(), SIZE, ROI)
+        np.testing.assert_allclose(together.matrix[i], alone.matrix[0], rtol=1e-4, atol=1e-3)
+        assert together.template[i] == alone.template[0]
+
+
+def _random_matrices(rng, count, low=0.3, high=2.0):
+    angle = rng.uniform(-np.pi, np.pi, count)
+    scale = rng.uniform(low, high, count)
+    mirror = rng.choice([-1, 1], count)
+    linear = np.stack(
+        [
+            np.stack([mirror * scale * np.cos(angle), scale * np.sin(angle)], -1),
+            np.stack([-mirror * scale * np.sin(angle), scale * np.cos(angle)], -1),
+        ],
+        axis=-2,
+    )
+    offset = 32 - linear @ np.array([20.0, 15.0]) + rng.uniform(-5, 5, (count, 2))
+    return np.concatenate([linear, offset[..., None]], -1).astype(np.float32)
+
+
+def test_the_sampler_equals_scipy():
+    rng = np.random.RandomState(0)
+    images = rng.rand(3, 30, 40, 2).astype(np.float32)
+    matrices = _random_matrices(rng, 6)
+    index = np.array([0, 1, 2, 2, 1, 0])
+    rois = affine_align.align_to_roi(images, index, matrices, ROI)
+    y, x = np.mgrid[:ROI, :ROI] + 0.5
+    for n in range(6):
+        homogeneous = np.concatenate([matrices[n], [[0, 0, 1]]])
+        source = np.linalg.inv(homogeneous)[:2] @ np.stack([x.ravel(), y.ravel(), np.ones(ROI**2)])
+        for c in range(2):
+            expected = scipy.ndimage.map_coordinates(
+                np.pad(images[index[n], ..., c], 1),
+                (source[::-1] - 0.5) + 1,
+                order=1,
+                mode="grid-constant",
+            )
+            np.testing.assert_allclose(np.asarray(rois[n, ..., c]).ravel(), expected, atol=2e-4)
+
+
+def test_the_gradient_of_the_sampler_is_its_transpose():
+    rng = np.random.RandomState(1)
+    images = jnp.asarray(rng.rand(1, 10, 12, 1), jnp.float32)
+    matrices = _random_matrices(rng, 1, 1.0, 3.0)
+    weights = jnp.asarray(rng.rand(1, 16, 16, 1), jnp.float32)
+
+    def loss(images):
+        return jnp.sum(weights * affine_align.align_to_roi(images, jnp.zeros(1, int), matrices, 16))
+
+    gradient = jax.grad(loss)(images)
+    # The sampler is linear, so <gradient, images> is the loss itself.
+    np.testing.assert_allclose(jnp.sum(gradient * images), loss(images), rtol=1e-5)
+
+
+def test_a_disc_keeps_its_centroid():
+    rng = np.random.RandomState(2)
+    y, x = np.mgrid[:200, :240] + 0.5
+    for matrix in _random_matrices(rng, 8, 0.35, 0.6):
+        center = np.asarray(geometry.apply(geometry.invert(matrix), jnp.full((1, 2), 32.0)))[0]
+        matrix[:, 2] += matrix[:, :2] @ (center - [120.3, 101.8])
+        fine = np.clip(30.5 - np.hypot(x - 120.3, y - 101.8), 0, 1).astype(np.float32)
+        roi = affine_align.align_masks(fine[None], matrix[None], ROI)
+        back = np.asarray(affine_align.reverse_align(roi, matrix[None], 200, 240))[0]
+        for axis in (x, y):
+            before = np.sum(axis * fine) / np.sum(fine)
+            assert abs(np.sum(axis * back) / np.sum(back) - before) < 0.05
+        binary, inside = back > 0.5, fine > 0.5
+        assert (binary & inside).sum() / (binary | inside).sum() > 0.97
+
+
+def test_masks_are_averaged_over_the_area_of_a_cell():
+    mask = np.zeros((1, 32, 32), np.float32)
+    mask[:, :, :10] = 1
+    matrix = np.array([[[0.25, 0, 0], [0, 0.25, 0]]], np.float32)  # a cell is 4 x 4 pixels
+    roi = np.asarray(affine_align.align_masks(mask, matrix, 8))
+    np.testing.assert_allclose(roi[0, 3], [1, 1, 0.5, 0, 0, 0, 0, 0], atol=1e-6)
+
+
+def test_reverse_align_keeps_the_values_of_border_cells():
+    rois = np.ones((1, 8, 8), np.float32)
+    matrix = np.array([[[1, 0, -2], [0, 1, -3]]], np.float32)
+    back = np.asarray(affine_align.reverse_align(rois, matrix, 16, 16))[0]
+    expected = np.zeros((16, 16))
+    expected[3:11, 2:10] = 1
+    np.testing.assert_array_equal(back, expected)
+
+
+def test_a_rotated_mirrored_cropped_person_comes_back(real_dataset):
+    """Image -> ROI -> image: pose, skeleton and mask agree about where the person is."""
+    image, person = max(
+        ((i, p) for i in real_dataset.images for p in i.posed),
+        key=lambda pair: (pair[1].pose[:, 2] > 0).sum() * 1e6 + pair[1].area,
+    )
+    mask = mask_utils.decode(person.segmentation).astype(np.float32)
+    turn = np.deg2rad(40)
+    linear = np.array([[-np.cos(turn), np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * 0.8
+    center = np.array([image.width, image.height]) / 2
+    warp = np.concatenate([linear, (center - linear @ center)[:, None]], 1).astype(np.float32)
+    assert geometry.is_mirrored(warp)
+    side = 512
+    moved = np.array(
+        affine_align.align_to_roi(mask[None, ..., None], np.zeros(1, int), warp[None], side)
+    )[..., 0]
+    moved[:, 420:] = 0  # cropped
+    points = np.asarray(geometry.apply(warp, person.pose[:, :2]))
+    pose = np.concatenate([points, person.pose[:, 2:]], 1)[list(parts.FLIPPED_PARTS)]
+    outside = np.any((pose[:, :2] < 0) | (pose[:, :2] > [side, 420]), axis=1)
+    pose[outside | (pose[:, 2] == 0)] = 0
+    pose = pose.astype(np.float32)
+
+    alignment = affine_align.align_poses(pose[None], templates.load(), (420, side), ROI)
+    roi = affine_align.align_masks(moved, alignment.matrix, ROI)
+    back = np.asarray(affine_align.reverse_align(roi, alignment.matrix, side, side))[0] > 0.5
+    true = moved[0] > 0.5
+    assert (back & true).sum() / (back | true).sum() > 0.95
+
+    placed = geometry.apply(alignment.matrix, pose[None, :, :2])
+    drawn = skeleton.skeleton_features(jnp.concatenate([placed, pose[None, :, 2:]], -1), ROI)
+    for part in np.flatnonzero(pose[:, 2] > 0):
+        row, column = np.unravel_index(np.argmax(np.abs(drawn[0, ..., part])), (ROI, ROI))
+        peak = np.array([[column + 0.5, row + 0.5]], np.float32)
+        found = np.asarray(geometry.apply(geometry.invert(alignment.matrix[0]), peak))[0]
+        cell = 1 / float(geometry.scale_of(alignment.matrix[0]))
+        assert np.hypot(*(found - pose[part, :2])) < 0.75 * cell
+
+
+def test_jitter_stays_within_its_limits():
+    matrices = np.tile(np.array([[[0.2, 0, 3], [0, 0.2, 5]]], np.float32), (200, 1, 1))
+    jittered = np.asarray(
+        affine_align.jitter_matrices(
+            jax.random.split(jax.random.key(0), 200),
+            matrices,
+            ROI,
+            rotation=30.0,
+            scale=0.2,
+            translation=0.1,
+        )
+    )
+    change = np.asarray(geometry.compose(jittered, geometry.invert(matrices)))
+    scale = np.asarray(geometry.scale_of(change))
+    angle = np.rad2deg(np.arctan2(change[:, 0, 1], change[:, 0, 0]))
+    shift = np.asarray(geometry.apply(change, np.full((200, 1, 2), ROI / 2, np.float32)))[:, 0] - 32
+    assert 0.8 <= scale.min() < 0.84
+    assert 1.16 < scale.max() <= 1.2
+    assert 25 < np.abs(angle).max() <= 30
+    assert 5 < np.abs(shift).max() <= 6.4 + 1e-3

@@ -1,0 +1,401 @@
+"""The tf.data streams and the TFDS builder, on drawn people."""
+
+import functools
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+import scipy.ndimage
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from conftest import ROOT, draw_masks, standing_pose, tiny_config, write_coco
+
+from input_pipeline import pipeline, transforms
+from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+from pose2seg_jax.alignment import geometry
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.people import coco
+from pose2seg_jax.prediction.predictor import letterbox_image
+from pose2seg_jax.training import augment
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_coco(root / "coco", {"train2017": [1, 2, 1, 1, 3, 1, 1, 2], "val2017": [1, 7, 2, 1, 1]})
+    config = tiny_config(root / "coco", root / "tfds")
+    builder = coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "train")
+    return builder, config
+
+
+@pytest.mark.parametrize("size", [(200, 240), (700, 500), (90, 1100), (1, 1)])
+def test_mask_windows_hold_the_mask(size):
+    smooth = scipy.ndimage.gaussian_filter(np.random.RandomState(0).randn(*size), min(size) / 10)
+    mask = (smooth >= np.median(smooth)).astype(np.uint8)
+    window, matrix = coco_human.mask_window(mask)
+    assert window.shape == (coco_human.MASK_SIDE, coco_human.MASK_SIDE)
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    places = np.asarray(geometry.apply(matrix, np.stack([x, y], -1).reshape(1, -1, 2)))[0]
+    inside = np.all((places >= 0) & (places < coco_human.MASK_SIDE), axis=-1)
+    columns, rows = np.clip(places, 0, coco_human.MASK_SIDE - 1).astype(int).T
+    back = (window[rows, columns] * inside).reshape(size)
+    if max(size) <= coco_human.MASK_SIDE:
+        np.testing.assert_array_equal(back, mask)
+    assert np.sum(back & mask) >= 0.9 * np.sum(back | mask)
+    # Nothing of it is cut off, and it is no smaller than it must be.
+    assert inside.reshape(size)[mask > 0].all()
+    assert max(np.ptp(np.argwhere(window), axis=0)) + 1 == min(
+        max(np.ptp(np.argwhere(mask), axis=0)) + 1, coco_human.MASK_SIDE
+    )
+
+
+def test_nobody_is_an_empty_window():
+    window, matrix = coco_human.mask_window(np.zeros((20, 30), np.uint8))
+    assert not window.any()
+    assert np.all(np.isfinite(matrix))
+
+
+def _record(encoded, size, pose, bbox, to_mask):
+    """An image (its bytes) of one person who covers the whole window of the mask."""
+    packed = np.full(coco_human.MASK_SIDE**2 // 8, 255, np.uint8)
+    return {
+        "image": tf.constant(encoded), "image_id": tf.constant(1, tf.int64),
+        "height": tf.constant(size[0]), "width": tf.constant(size[1]),
+        "persons": {
+            "id": tf.constant([1], tf.int64), "pose": tf.constant(pose[None]),
+            "bbox": tf.constant([bbox]), "mask": tf.constant([packed.tobytes()]),
+            "to_mask": tf.constant(to_mask[None]),
+        },
+    }  # fmt: skip
+
+
+def _batch_of(framed, copies=1):
+    """Some copies of one `pipeline.frame` as a device gets them, each an example of its own."""
+    batch = {name: np.asarray(values) for name, values in framed.items()}
+    count = len(batch["pose"])
+    for name in ("image", "to_frame", "to_canvas"):
+        batch[name] = batch[name][None].repeat(copies, 0)
+    for name in ("pose", "mask", "to_mask"):
+        batch[name] = np.concatenate([batch[name]] * copies)
+    return batch | {
+        "index": np.arange(copies, dtype=np.uint32),
+        "image_index": np.arange(copies, dtype=np.int32).repeat(count),
+        "valid": np.ones(copies * count, bool),
+    }
+
+
+@pytest.mark.parametrize(
+    "size", [(480, 640), (375, 500), (333, 500), (640, 427), (1500, 2000), (50, 64)]
+)
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
+def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, suffix):
+    """Without augmentation the canvas is the letterboxed image, whatever scale it was decoded at."""
+    config = tiny_config(tmp_path, tmp_path)
+    config.dataset.image_size = 256
+    config.augment.update(flip=False, rotation=0.0, translation=0.0, color=0.0)
+    config.augment.scale = (1.0, 1.0)
+    noise = np.random.RandomState(0).rand(*size, 3) * 255
+    blur = max(max(size) / 60, 4)
+    smooth = scipy.ndimage.gaussian_filter(noise, (blur, blur, 0))
+    smooth = (127 + 6 * blur * (smooth - 127)).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(smooth).save(buffer, suffix, quality=98, subsampling=0)
+    pose = standing_pose(2, 2, size[0] / 2)
+    _, to_mask = coco_human.mask_window(np.ones(size, np.uint8))
+    example = _record(buffer.getvalue(), size, pose, [0.0, 0, 10, 10], to_mask)
+    framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
+    framed = {name: values.numpy() for name, values in framed.items()}
+    side = framed["image"].shape[0]
+    assert side == pipeline.frame_side(config) == 320
+    used = framed["to_frame"][[0, 1], [0, 1]] * [size[1], size[0]]
+    assert np.all(used <= side + 1e-3)
+    assert max(used) >= min(0.95 * 256, max(size)) - 1  # no detail is lost
+    canvas = augment.to_canvas(config, _batch_of(framed))
+    expected = letterbox_image(smooth, 256).astype(float)
+    rows, columns = np.nonzero(expected.max(-1))
+    inner = np.s_[rows.min() + 3 : rows.max() - 2, columns.min() + 3 : columns.max() - 2]
+    assert np.abs(np.asarray(canvas.images[0], float) - expected)[inner].mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("canvas", "side"), [(256, 320), (448, 560), (512, 640), (640, 640), (900, 900)]
+)
+def test_the_frame_holds_no_more_than_images_of_coco_fill(tmp_path, canvas, side):
+    config = tiny_config(tmp_path, tmp_path)
+    config.dataset.image_size = canvas
+    assert pipeline.frame_side(config) == side
+
+
+@pytest.mark.parametrize("indices", [False, True], ids=["centers", "indices"])
+@pytest.mark.parametrize(
+    "shape", [(60, 80), (80, 60), (30, 20), (200, 133), (64, 64), (64, 48), (47, 64), (64, 1)]
+)
+def test_the_predictor_letterboxes_as_the_stream_does(shape, indices):
+    image = np.random.RandomState(0).randint(0, 255, (*shape, 3)).astype(np.uint8)
+    ours = np.asarray(letterbox_image(image, 64, indices)).astype(int)
+    letterbox = tf.function(lambda image: transforms.letterbox(image, 64, indices))
+    any_size = tf.TensorSpec([None, None, 3], tf.uint8)
+    stream = letterbox.get_concrete_function(any_size)(tf.constant(image)).numpy().astype(int)
+    assert np.abs(ours - stream).max() <= 1
+    matrix = transforms.letterbox_matrix(shape[0], shape[1], 64).numpy()
+    np.testing.assert_allclose(
+        matrix, geometry.letterbox(jnp.asarray(shape, jnp.float32), 64), rtol=1e-6
+    )
+
+
+def test_training_batches_have_fixed_shapes_and_matching_contents(prepared):
+    builder, config = prepared
+    batches = pipeline.train_batches(builder, config, position=0, num_devices=2)
+    to_canvas = jax.jit(functools.partial(augment.to_canvas, config))
+    valid = 0
+    for _ in range(6):
+        batch = next(batches)
+        assert batch["image"].shape == (2, 2, 80, 80, 3)
+        assert batch["image"].dtype == np.uint8
+        assert batch["pose"].shape == (2, 2, 17, 3)
+        assert batch["mask"].shape == (2, 2, coco_human.MASK_SIDE**2 // 8)
+        assert np.all(batch["image_index"] < 2)
+        for d in range(2):
+            part = {name: values[d] for name, values in batch.items()}
+            canvas = to_canvas(part)
+            drawn = draw_masks(canvas)
+            for n in np.flatnonzero(canvas.valid):
+                valid += 1
+                shown = np.asarray(canvas.poses[n])
+                shown = shown[shown[:, 2] > 0]
+                assert len(shown)
+                rows, columns = np.minimum(shown[:, 1::-1].astype(int).T, 63)
+                assert np.mean(drawn[n, rows, columns] > 0.5) > 0.5  # parts lie on the person
+        assert not batch["person_id"][~batch["valid"]].any()
+        assert not batch["pose"][~batch["valid"]].any()
+    assert valid > 12
+
+
+def test_the_stream_is_a_function_of_seed_and_position(prepared):
+    builder, config = prepared
+    # Batches of 4 from 8 images: position 12 is in the middle of the second epoch.
+    first = pipeline.train_batches(builder, config, position=0, num_devices=1)
+    ahead = [next(first) for _ in range(5)]
+    resumed = next(pipeline.train_batches(builder, config, position=12, num_devices=1))
+    for name, values in resumed.items():
+        np.testing.assert_array_equal(values, ahead[3][name])
+    order = np.concatenate([b["image_id"].ravel() for b in ahead[:4]])
+    assert sorted(order[:8]) == sorted(order[8:]) == sorted(set(order))  # whole epochs
+    assert order[:8].tolist() != order[8:].tolist()  # shuffled anew
+    config = config.copy_and_resolve_references()
+    config.seed = 1
+    other = next(pipeline.train_batches(builder, config, position=0, num_devices=1))
+    assert not np.array_equal(other["image"], ahead[0]["image"])
+
+
+def test_processes_share_the_stream(prepared):
+    builder, config = prepared
+    whole = next(pipeline.train_batches(builder, config, position=4, num_devices=1))
+    parts = [
+        next(
+            pipeline.train_batches(
+                builder, config, position=4, num_devices=1, process_index=i, process_count=2
+            )
+        )
+        for i in range(2)
+    ]
+    images = np.concatenate([part["image"][0] for part in parts])
+    ids = np.concatenate([part["image_id"][0] for part in parts])
+    for image, image_id in zip(images, ids, strict=True):
+        (row,) = np.flatnonzero(whole["image_id"][0] == image_id)
+        np.testing.assert_array_equal(image, whole["image"][0, row])
+    # The same numbers, hence the same augmentation.
+    numbers = np.concatenate([part["index"][0] for part in parts])
+    assert dict(zip(ids.tolist(), numbers.tolist(), strict=True)) == dict(
+        zip(whole["image_id"][0].tolist(), whole["index"][0].tolist(), strict=True)
+    )
+
+
+def test_evaluation_sees_every_image_once_and_marks_padding(prepared):
+    builder, config = prepared
+    batches = list(pipeline.eval_batches(builder, config, num_devices=2))
+    assert [b["image"].shape for b in batches] == [(2, 2, 64, 64, 3)] * 2
+    valid = np.concatenate([b["valid"].ravel() for b in batches])
+    ids = np.concatenate([b["image_id"].ravel() for b in batches])
+    assert valid.sum() == 5
+    assert len(set(ids[valid])) == 5
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(prepared):
+    builder, config = prepared
+    with pytest.raises(UserError, match=r"batch_size is 4, which cannot be shared .* by 3 devices"):
+        pipeline.train_batches(builder, config, position=0, num_devices=3)
+
+
+def test_prepared_data_is_never_stale(tmp_path):
+    root, data = tmp_path / "coco", tmp_path / "tfds"
+    write_coco(root, {"train2017": [1, 1], "val2017": [1]})
+    first = coco_human.prepare(str(root), str(data), "train")
+    assert coco_human.prepare(str(root), str(data), "train").data_dir == first.data_dir
+    path = root / "annotations" / "person_keypoints_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"].pop()
+    path.write_text(json.dumps(content))
+    second = coco_human.prepare(str(root), str(data), "train")
+    assert second.data_dir != first.data_dir
+    assert second.info.splits["train"].num_examples == 1
+    image = next((root / "train2017").iterdir())
+    os.utime(image, ns=(1, 1))
+    assert coco_human.prepare(str(root), str(data), "train").data_dir != second.data_dir
+    shutil.copytree(root, tmp_path / "other")
+    other = coco_human.prepare(str(tmp_path / "other"), str(data), "train")
+    assert other.data_dir not in (first.data_dir, second.data_dir)
+
+
+def test_missing_data_is_named_with_its_source(tmp_path):
+    with pytest.raises(coco.CocoError, match=r"set --config.dataset.coco_dir"):
+        coco_human.prepare(None, None, "train")
+    with pytest.raises(
+        coco.CocoError, match=r"train2017\.json: is missing.*annotations_trainval2017"
+    ):
+        coco_human.prepare(str(tmp_path), None, "train")
+    write_coco(tmp_path, {"val2017": [1]})
+    assert coco_human.prepare(str(tmp_path), str(tmp_path / "tfds"), "validation")
+    # The annotations of the other split alone do not matter.
+    annotations = tmp_path / "annotations"
+    shutil.copy(
+        annotations / "person_keypoints_val2017.json",
+        annotations / "person_keypoints_train2017.json",
+    )
+    assert coco_human.prepare(str(tmp_path), str(tmp_path / "tfds"), "validation")
+    shutil.rmtree(tmp_path / "val2017")
+    with pytest.raises(coco.CocoError, match=r"val2017: is missing.*zips/val2017\.zip"):
+        coco_human.prepare(str(tmp_path), None, "validation")
+
+
+def _write_variants(root):
+    """Replaces images by what one meets in the wild; returns the names of the unusable ones."""
+    folder = root / "train2017"
+    names = sorted(p.name for p in folder.iterdir())
+    pictures = {name: PIL.Image.open(folder / name).convert("RGB") for name in names}
+    (folder / names[0]).unlink()
+    whole = (folder / names[1]).read_bytes()
+    (folder / names[1]).write_bytes(whole[: len(whole) // 2])
+    (folder / names[2]).write_bytes(b"")
+    (folder / names[3]).write_text("no image")
+    pictures[names[4]].resize((33, 44)).save(folder / names[4])
+    pictures[names[5]].convert("L").save(folder / names[5], quality=95)
+    pictures[names[6]].convert("CMYK").save(folder / names[6], quality=95)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    pictures[names[7]].rotate(90, expand=True).save(folder / names[7], exif=exif, quality=95)
+    return names, pictures
+
+
+def test_odd_images_are_handled_and_broken_ones_skipped_by_name(tmp_path, caplog):
+    root = tmp_path / "coco"
+    write_coco(root, {"train2017": [1] * 8})
+    names, pictures = _write_variants(root)
+    builder = coco_human.prepare(str(root), str(tmp_path / "tfds"), "train")
+    assert builder.info.splits["train"].num_examples == 3
+    for name, why in zip(
+        names[:5],
+        ["is missing", "no readable image", "no readable image", "no readable image", "33x44"],
+        strict=True,
+    ):
+        assert any(name in line and why in line for line in caplog.messages), (name, why)
+    assert "skipped 5 of 8 images" in caplog.text
+    for example in builder.as_dataset(split="train").as_numpy_iterator():
+        name = f"{example['image_id']:012}.jpg"
+        expected = np.asarray(pictures[name]).astype(float)
+        if name == names[5]:
+            expected = np.asarray(pictures[name].convert("L"))[..., None].astype(float)
+        assert example["image"].shape == (*expected.shape[:2], 3)
+        assert np.abs(example["image"] - expected).mean() < 25
+
+
+def test_no_usable_image_is_an_error(tmp_path):
+    root = tmp_path / "coco"
+    write_coco(root, {"train2017": [1]})
+    next((root / "train2017").iterdir()).write_bytes(b"")
+    with pytest.raises(coco.CocoError, match="none of its 1 images with persons can be used"):
+        coco_human.prepare(str(root), str(tmp_path / "tfds"), "train")
+
+
+# TFDS's command imports these, for other datasets, without asking for them to be installed.
+_TFDS = """
+import sys, types
+class Module(types.ModuleType):
+    def __getattr__(self, name):
+        return type(name, (), {})
+for name in ("apache_beam", "mlcroissant"):
+    sys.modules.setdefault(name, Module(name))
+from tensorflow_datasets.scripts.cli import main
+main.launch_cli()
+"""
+
+
+def test_tfds_build_prepares_what_training_reads(tmp_path):
+    root, data = tmp_path / "coco", tmp_path / "tfds"
+    write_coco(root, {"train2017": [1, 2], "val2017": [1]})
+    built = subprocess.run(
+        [
+            sys.executable, "-c", _TFDS, "build", "input_pipeline/coco_human",
+            f"--data_dir={data}", "--file_format=tfrecord",
+        ],
+        cwd=ROOT, env=os.environ | {"COCO_DIR": str(root)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    before = sorted(data.rglob("*.tfrecord*"))
+    assert before
+    builder = coco_human.prepare(str(root), str(data), "train")
+    assert builder.info.splits["train"].num_examples == 2
+    assert sorted(data.rglob("*.tfrecord*")) == before
+
+
+def test_crops_have_the_resolution_of_the_canvas_and_all_it_can_see(tmp_path):
+    config = tiny_config(tmp_path, tmp_path)
+    config.dataset.image_size = 64
+    config.augment.update(flip=True, rotation=15.0, translation=0.05, color=0.0)
+    config.augment.scale, config.augment.crop_margin = (0.7, 1.3), (1.5, 1.5)
+    config.augment.crop_probability = 1.0
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", (640, 480), (200, 200, 200)).save(buffer, "JPEG")
+    identity = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
+    pose, bbox = standing_pose(280, 150, 150), [280.0, 150, 80, 150]
+    example = _record(buffer.getvalue(), (480, 640), pose, bbox, identity)
+    framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
+    assert framed["to_frame"][0, 0] >= 0.95 * framed["to_canvas"][0, 0]
+    canvas = augment.to_canvas(config, _batch_of(framed, copies=16))
+    # The window is in the middle of the image: wherever it turns, there is image.
+    assert np.asarray(canvas.images).min() > 190
+
+
+def test_crops_centre_a_person(prepared):
+    """With `crop_probability` 1 the canvas is a window around the box of one person."""
+    builder, config = prepared
+    config = config.copy_and_resolve_references()
+    config.augment.update(
+        flip=False, rotation=0.0, translation=0.0, color=0.0, crop_probability=1.0
+    )
+    config.augment.scale, config.augment.crop_margin = (1.0, 1.0), (1.2, 1.2)
+    features = builder.info.features
+    to_canvas = jax.jit(functools.partial(augment.to_canvas, config))
+    for record in tf.data.TFRecordDataset(pipeline._files(builder, "train")):
+        example = features.deserialize_example(
+            record, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
+        canvas = to_canvas(_batch_of(framed))
+        boxes = np.asarray(augment.boxes(canvas))
+        centers, sides = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:].max(axis=1)
+        chosen = np.argmin(np.abs(centers - 32).max(axis=1))
+        assert np.abs(centers[chosen] - 32).max() <= 1.5
+        assert abs(sides[chosen] - 64 / 1.2) <= 2
+        # The drawn people are bright, the background is dark.
+        inside = draw_masks(canvas)[chosen] > 0.9
+        bright = np.asarray(canvas.images[0]).max(-1) > 120
+        assert np.mean(bright[inside]) > 0.9

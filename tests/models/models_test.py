@@ -1,0 +1,280 @@
+"""The networks: sizes, padding, normalisation, precision."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import standing_pose
+
+from configs import coco_human, coco_human_lean
+from pose2seg_jax.alignment import affine_align, geometry, templates
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.models import Features, Pose2Seg
+from pose2seg_jax.models.layers import (
+    BatchNorm,
+    depth_to_space,
+    max_pool,
+    mean_pool,
+    shrink,
+    upsample_bilinear,
+    upsample_nearest,
+)
+from pose2seg_jax.training import losses, train_state
+from pose2seg_jax.training.train_state import run_once
+
+SMALL = {
+    "roi_size": 16,
+    "stacks": 1,
+    "backbone_features": 8,
+    "backbone_depth": 1,
+    "branch_features": 4,
+    "branch_units": 1,
+    "head_features": 4,
+    "stem_features": 8,
+    "stem_kernel": 3,
+}
+
+
+def _inputs(count=3):
+    rng = np.random.RandomState(0)
+    images = rng.randint(0, 255, (2, 64, 64, 3)).astype(np.uint8)
+    poses = np.stack([standing_pose(4 * i, 2 * i, 50) for i in range(count)])
+    matrices = np.asarray(affine_align.align_poses(poses, templates.load(), (64, 64), 16).matrix)
+    index = np.arange(count, dtype=np.int32) % 2
+    return images, poses, matrices, index, np.ones(count, bool)
+
+
+def _count(tree):
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+
+def test_the_paper_configuration_has_the_published_size():
+    model = Pose2Seg()
+    arguments = (
+        jnp.zeros((1, 512, 512, 3), jnp.uint8),
+        jnp.zeros((1, 17, 3)),
+        jnp.zeros((1, 2, 3)),
+        jnp.zeros(1, jnp.int32),
+        jnp.ones(1, bool),
+    )
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *arguments)
+    assert abs(_count(shapes["params"]["backbone"]) / 6.6e6 - 1) < 0.02
+    assert abs(_count(shapes["params"]["branch"]) / 15.8e6 - 1) < 0.01
+    outputs = jax.eval_shape(
+        lambda v: (model.apply(v, *arguments), model.apply(v, arguments[0], method="encode").maps),
+        shapes,
+    )
+    assert outputs[0].shape == (1, 64, 64)
+    assert outputs[1].shape == (1, 128, 128, 256)
+
+
+def test_the_lean_branch_costs_a_fifth():
+    def operations(config):
+        model = Pose2Seg(**config.model)
+        features = Features(jax.ShapeDtypeStruct((1, 128, 128, 256), jnp.float32), None)
+        _, *others = _inputs(1)
+        variables = train_state.variable_shapes(config, model)
+        segment = functools.partial(model.apply, method="segment")
+        return jax.jit(segment).lower(variables, features, *others).cost_analysis()["flops"]
+
+    authors = operations(coco_human.get_config())
+    assert 37e9 < authors < 38e9
+    assert operations(coco_human_lean.get_config()) < authors / 5
+
+
+def test_the_size_that_the_backbone_sees_is_checked():
+    config = coco_human.get_config()
+    config.dataset.image_size = 640
+    config.model.backbone_shrink = 640 / 384
+    assert train_state.create_model(config).backbone_shrink == 640 / 384
+    config.model.backbone_shrink = 640 / 400
+    with pytest.raises(UserError, match=r"backbone_shrink \(8/5\) is 400 .* of 64"):
+        train_state.create_model(config)
+    config.model.backbone_type = "resnet50_fpn"
+    with pytest.raises(UserError, match=r"backbone_shrink \(8/5\) is 400 .* of 32"):
+        train_state.create_model(config)
+    config.model.backbone_shrink = 2.005
+    with pytest.raises(UserError, match=r"is 2\.005; it must be a ratio"):
+        train_state.create_model(config)
+    config.model.dtype = "float16"
+    with pytest.raises(UserError, match=r"model\.dtype is 'float16'.*float32, bfloat16"):
+        train_state.create_model(config)
+
+
+def test_a_backbone_that_sees_half_of_the_image_sees_what_it_would_at_that_size():
+    images, poses, matrices, index, valid = _inputs()
+    images = images // 4 * 4
+    squares = images.reshape(2, 32, 2, 32, 2, 3)
+    squares[:] = squares.mean(axis=(2, 4), keepdims=True).astype(np.uint8)  # whole numbers
+    half = Pose2Seg(**SMALL)
+    variables = run_once(half.init, jax.random.key(0), *_inputs())
+    whole = Pose2Seg(**SMALL, backbone_shrink=2.0)
+    doubled = np.asarray([[2, 0, 0], [0, 2, 0]], np.float32)
+    expected = jax.jit(half.apply)(
+        variables, images[:, ::2, ::2], poses * [0.5, 0.5, 1],
+        np.asarray(geometry.compose(matrices, doubled)), index, valid,
+    )  # fmt: skip
+    found = jax.jit(whole.apply)(variables, images, poses, matrices, index, valid)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_features_of_a_smaller_image_lie_where_those_of_the_whole_do():
+    model = Pose2Seg(**SMALL, backbone_shrink=1.3333)
+    identity = np.asarray([[[1, 0, 0], [0, 1, 0]]], np.float32)
+    corner = geometry.apply(model.from_features(identity, 12), np.full((1, 1, 2), 12, np.float32))
+    np.testing.assert_allclose(corner, np.full((1, 1, 2), 64), rtol=1e-6)  # 48 of 64 px, stride 4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limbs": "coco", "pixels": True},
+        {"limbs": "none"},
+        {"limbs": "paper", "branch_depth": 1},
+    ],
+    ids=["coco", "none", "lean"],
+)
+def test_padded_slots_touch_nothing(options):
+    model = Pose2Seg(**SMALL | options)
+    images, poses, matrices, index, valid = _inputs()
+    variables = run_once(model.init, jax.random.key(0), *_inputs())
+
+    def run(poses, matrices, index, valid):
+        def loss(params):
+            logits, updates = model.apply(
+                variables | {"params": params},
+                images, poses, matrices, index, valid,
+                train=True, mutable=["batch_stats"],
+            )  # fmt: skip
+            return losses.mask_loss(logits, jnp.zeros_like(logits), valid), (logits, updates)
+
+        return jax.value_and_grad(loss, has_aux=True)(variables["params"])
+
+    (loss, (logits, updates)), grads = jax.jit(run)(poses, matrices, index, valid)
+    padded = [
+        np.concatenate([a, np.full_like(a[:2], fill)])
+        for a, fill in ((poses, 7), (matrices, 0.3), (index, 1), (valid, False))
+    ]
+    (loss2, (logits2, updates2)), grads2 = jax.jit(run)(*padded)
+    np.testing.assert_allclose(loss, loss2, rtol=1e-5)
+    np.testing.assert_allclose(logits, logits2[:3], atol=2e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), updates, updates2)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3 * (1 + np.abs(a).max())),
+        grads,
+        grads2,
+    )
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_without_any_valid_person_everything_stays_finite():
+    model = Pose2Seg(**SMALL)
+    images, poses, matrices, index, valid = _inputs()
+    variables = run_once(model.init, jax.random.key(0), *_inputs())
+    apply = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
+    logits, updates = apply(variables, images, poses * 0, matrices, index, valid & False)
+    assert np.all(np.isfinite(logits))
+    before, after = variables["batch_stats"]["branch"], updates["batch_stats"]["branch"]
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_batch_norm_equals_flax():
+    x = jnp.asarray(np.random.RandomState(0).randn(4, 5, 6, 7) * 3 + 2, jnp.float32)
+    ours, theirs = BatchNorm(), nn.BatchNorm(momentum=0.99)
+    variables = ours.init(jax.random.key(0), x, True)
+    out, updates = ours.apply(variables, x, True, mutable=["batch_stats"])
+    out2, updates2 = theirs.apply(
+        theirs.init(jax.random.key(0), x, use_running_average=False),
+        x, use_running_average=False, mutable=["batch_stats"],
+    )  # fmt: skip
+    np.testing.assert_allclose(out, out2, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updates, updates2)
+    valid = np.array([True, False, True, True])
+    masked = ours.apply(variables, x, True, valid, mutable=["batch_stats"])[0]
+    alone = ours.apply(variables, x[valid], True, mutable=["batch_stats"])[0]
+    np.testing.assert_allclose(masked[valid], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("times", [1.0, 2.0, 5 / 3, 640 / 448])
+def test_shrinking_is_area_interpolation(times):
+    x = np.random.RandomState(0).rand(2, 20, 40, 3).astype(np.float32)
+    expected = tf.image.resize(x, (round(20 / times), round(40 / times)), "area").numpy()
+    np.testing.assert_allclose(shrink(jnp.asarray(x), times), expected, atol=1e-5)
+
+
+def test_pooling_and_upsampling():
+    x = jnp.asarray(np.random.RandomState(0).randn(2, 6, 8, 3), jnp.float32)
+    np.testing.assert_array_equal(max_pool(x), nn.max_pool(x, (2, 2), (2, 2)))
+    np.testing.assert_allclose(mean_pool(x), nn.avg_pool(x, (2, 2), (2, 2)), rtol=1e-5)
+    np.testing.assert_array_equal(
+        upsample_nearest(x), np.repeat(np.repeat(np.asarray(x), 2, 1), 2, 2)
+    )
+    ramp = jnp.broadcast_to(jnp.arange(4.0)[None, None, :, None] + 0.5, (1, 2, 4, 1))
+    middle = np.asarray(upsample_bilinear(ramp))[0, 1, 1:-1, 0]
+    np.testing.assert_allclose(middle, (np.arange(1, 7) + 0.5) / 2, rtol=1e-6)
+
+
+def test_channels_become_blocks():
+    x = np.arange(2 * 2 * 3 * 12, dtype=np.float32).reshape(2, 2, 3, 12)
+    blocks = np.asarray(depth_to_space(x))
+    assert blocks.shape == (2, 4, 6, 3)
+    np.testing.assert_array_equal(blocks[1, 2:4, 4:6].reshape(12), x[1, 1, 2])
+
+
+def test_bfloat16_computes_nearly_the_same():
+    arguments = _inputs()
+    model = Pose2Seg(**SMALL)
+    variables = run_once(model.init, jax.random.key(0), *arguments)
+    exact = jax.jit(model.apply)(variables, *arguments)
+    coarse = jax.jit(Pose2Seg(**SMALL, dtype="bfloat16").apply)(variables, *arguments)
+    assert coarse.dtype == jnp.float32
+    assert np.linalg.norm(exact - coarse) < 0.05 * np.linalg.norm(exact)
+
+
+def test_loss_and_scores_by_hand():
+    logits = jnp.zeros((2, 2, 2))
+    targets = jnp.asarray([[[1.0, 0.0], [0.5, 0.25]], [[9, 9], [9, 9]]])
+    loss = losses.mask_loss(logits, targets, np.array([True, False]))
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
+    with_dice = losses.mask_loss(logits, targets, np.array([True, False]), dice=0.5)
+    dice = 2 * 0.5 * 1.75 / (4 * 0.25 + 1.3125)
+    np.testing.assert_allclose(with_dice, np.log(2) + 0.5 * (1 - dice), rtol=1e-6)
+    scores = losses.mask_score(jnp.asarray([[[0.9, 0.7], [0.2, 0.1]], [[0.1] * 2] * 2]))
+    np.testing.assert_allclose(scores, [1.6 / 2.3, 0.0], rtol=1e-6)
+    iou = losses.mask_iou(
+        jnp.asarray([[[1.0, 1.0], [-1.0, -1.0]]]), jnp.asarray([[[1.0, 0.0], [1.0, 0.0]]])
+    )
+    np.testing.assert_allclose(iou, [1 / 3], rtol=1e-6)
+
+
+def test_the_dice_loss_is_least_where_probabilities_are_the_shares():
+    targets = jnp.asarray([[[1.0, 0.7], [0.3, 0.0]]])
+    valid = np.array([True])
+
+    def dice(shares):
+        logits = jnp.log(shares) - jnp.log1p(-shares)
+        both = (losses.mask_loss(logits, targets, valid, weight) for weight in (1.0, 0.0))
+        return float(jnp.subtract(*both))
+
+    shares = jnp.clip(targets, 1e-6, 1 - 1e-6)
+    assert dice(shares) < 1e-5
+    assert all(dice(jnp.clip(shares + step, 1e-6, 1 - 1e-6)) > 1e-3 for step in (-0.1, 0.1))
+
+
+def test_the_backbone_moves_at_its_share_of_the_rate():
+    config = coco_human.get_config()
+    params = {"backbone": {"kernel": jnp.ones((2, 2))}, "branch": {"kernel": jnp.ones((2, 2))}}
+
+    def moved(rate):
+        config.optimizer.backbone_rate = rate
+        optimizer = train_state.create_optimizer(config)
+        updates, _ = optimizer.update(params, optimizer.init(params), params)
+        return [float(jnp.abs(updates[part]["kernel"]).max()) for part in ("backbone", "branch")]
+
+    whole, slowed = moved(1.0), moved(0.2)
+    np.testing.assert_allclose(slowed, [0.2 * whole[0], whole[1]], rtol=1e-6)
+    assert whole[0] == whole[1] > 0

@@ -1,0 +1,106 @@
+"""From the ROI to the image on the host, against the device's version and pycocotools."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+from pycocotools import mask as mask_utils
+
+from pose2seg_jax.alignment import affine_align
+from pose2seg_jax.people.masks import _encode_window, encode_mask
+from pose2seg_jax.prediction.results import Result
+
+ROI = 32
+
+
+def _matrix(rng, height, width):
+    """A random image-to-ROI similarity whose ROI meets the image, also from outside."""
+    angle, scale = rng.uniform(-np.pi, np.pi), ROI / rng.uniform(20, 2.5 * max(height, width))
+    mirror = rng.choice([-1, 1])
+    linear = scale * np.array(
+        [[mirror * np.cos(angle), np.sin(angle)], [-mirror * np.sin(angle), np.cos(angle)]]
+    )
+    center = rng.uniform(-0.2, 1.2, 2) * (width, height)
+    return np.c_[linear, ROI / 2 - linear @ center].astype(np.float32)
+
+
+def test_masks_equal_those_of_the_device():
+    rng = np.random.RandomState(0)
+    height, width = 75, 110
+    empty = 0
+    for _ in range(40):
+        probability = scipy.ndimage.gaussian_filter(rng.rand(ROI, ROI), rng.uniform(1, 4))
+        probability = np.clip((probability - 0.5) * 8 + 0.5, 0, 1).astype(np.float32)
+        matrix = _matrix(rng, height, width)
+        rle = encode_mask(probability, matrix, height, width)
+        expected = np.asarray(
+            affine_align.reverse_align(
+                jnp.asarray(probability[None]), jnp.asarray(matrix[None]), height, width
+            )
+        )[0]
+        mask = mask_utils.decode(rle)
+        certain = np.abs(expected - 0.5) > 1e-3
+        np.testing.assert_array_equal(mask[certain], (expected > 0.5)[certain])
+        empty += not mask.any()
+    assert empty < 20
+
+
+def test_windows_are_encoded_as_pycocotools_encodes_the_image():
+    rng = np.random.RandomState(1)
+    for _ in range(60):
+        height, width = rng.randint(1, 12, 2)
+        x0, x1 = np.sort(rng.randint(0, width + 1, 2))
+        # Windows of full height have runs that go on in the next column.
+        y0, y1 = (0, height) if rng.rand() < 0.5 else np.sort(rng.randint(0, height + 1, 2))
+        window = rng.rand(y1 - y0, x1 - x0) < rng.choice([0.0, 0.3, 0.8, 1.0])
+        image = np.zeros((height, width), np.uint8)
+        image[y0:y1, x0:x1] = window
+        expected = mask_utils.encode(np.asfortranarray(image))
+        found = _encode_window(window.T, int(x0), int(y0), int(height), int(width))
+        assert found == expected
+
+
+def test_results_know_masks_boxes_and_coco():
+    first, second = np.zeros((2, 6, 9), np.uint8)
+    first[1:3, 2:6] = 1
+    rles = tuple(mask_utils.encode(np.asfortranarray(m)) for m in (first, second))
+    result = Result((6, 9), rles, np.array([0.75, 0.5]), np.array([1, affine_align.FALLBACK]))
+    np.testing.assert_array_equal(result.masks, np.stack([first, second]).astype(bool))
+    np.testing.assert_array_equal(result.boxes, [[2, 1, 4, 2], [0, 0, 0, 0]])
+    assert result.fallback.tolist() == [False, True]
+    entry = result.to_coco(5)[0]
+    assert entry["score"] == 0.75
+    assert entry["segmentation"]["counts"] == rles[0]["counts"].decode()
+    assert "person_id" not in entry
+    assert [e.get("person_id") for e in result.to_coco("a", [7, 9])] == [7, 9]
+    assert json.loads(json.dumps(result.to_coco("a"))) == result.to_coco("a")
+    nobody = Result.of_nobody((6, 9))
+    assert nobody.masks.shape == (0, 6, 9)
+    assert nobody.boxes.shape == (0, 4)
+    assert nobody.to_coco(1) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rles": ()}, "0 masks, but scores"),
+        ({"size": (9, 6)}, "masks of sizes"),
+        ({"scores": np.array([np.nan])}, "outside of"),
+    ],
+)
+def test_results_whose_parts_do_not_fit_are_refused(change, message):
+    rle = mask_utils.encode(np.zeros((6, 9), np.uint8, order="F"))
+    fields = {"size": (6, 9), "rles": (rle,), "scores": np.ones(1), "template": np.zeros(1, int)}
+    Result(**fields)
+    with pytest.raises(ValueError, match=message):
+        Result(**fields | change)
+
+
+@pytest.mark.parametrize("far", [1e4, -1e4])
+def test_a_roi_far_away_is_an_empty_mask(far):
+    matrix = np.array([[1.0, 0, far], [0, 1, 0]], np.float32)
+    rle = encode_mask(np.ones((ROI, ROI), np.float32), matrix, 10, 20)
+    assert mask_utils.area(rle) == 0
+    assert rle["size"] == [10, 20]
