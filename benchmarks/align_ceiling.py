@@ -42,9 +42,9 @@ def main() -> None:
     options = parser.parse_args()
 
     dataset = coco.read(annotation_file(options.coco_dir, options.split))
-    people = [(image, person) for image in dataset.human for person in image.posed]
-    height = max(image.height for image in dataset.human)
-    width = max(image.width for image in dataset.human)
+    people = [(image, person) for image in dataset.posed_images for person in image.posed]
+    height = max(image.height for image in dataset.posed_images)
+    width = max(image.width for image in dataset.posed_images)
     pose_templates = jnp.asarray(templates.load(options.templates))
 
     @jax.jit
@@ -76,7 +76,7 @@ def main() -> None:
             results.append(
                 {"image_id": image.id, "category_id": 1, "segmentation": rle, "score": 1.0}
             )
-    metrics = evaluate.segmentation_metrics(evaluate.ground_truth(dataset.human), results)
+    metrics = evaluate.segmentation_metrics(evaluate.ground_truth(dataset.posed_images), results)
     print(f"{len(people)} persons of {dataset.path}, ROI {options.roi_size}")
     print(f"fallbacks {np.mean(fallbacks):.1%}, mean IoU {np.mean(ious):.4f}")
     print("  ".join(f"{name} {metrics[name]:.4f}" for name in ("AP", "AP-M", "AP-L")))

@@ -129,7 +129,7 @@ def main() -> None:
     )
     path = pathlib.Path(parser.parse_args().coco_dir) / "annotations/person_keypoints_val2017.json"
     dataset = coco.read(path)
-    people = [(image, person) for image in dataset.human for person in image.posed]
+    people = [(image, person) for image in dataset.posed_images for person in image.posed]
     every = np.stack([p.pose for _, p in people]).astype(np.float64)
     boxes = np.stack([p.bbox for _, p in people])
     pose_templates = templates.make_templates(every, boxes, 3)[0].astype(np.float32)

@@ -73,7 +73,7 @@ def compare(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     table = [row for name, evaluation in methods.items() for row in rows_of(evaluation, name)]
     table.sort(key=lambda row: row.data)  # stable: the methods stay in order
     print("\n".join(evaluate.text_table(table)))
-    members = {person.id for image in dataset.human for person in coco.occluded_pairs(image)}
+    members = {person.id for image in dataset.posed_images for person in coco.occluded_pairs(image)}
     count = len(dataset.persons())
     print(
         f"{len(members)} of {count} persons ({len(members) / count:.0%}) are in a pair with box IoU >"

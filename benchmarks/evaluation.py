@@ -66,7 +66,7 @@ def _true_rois(
     align = jax.jit(affine_align.align_poses, static_argnums=3, static_argnames="reflect")
     pull = jax.jit(affine_align.align_masks, static_argnums=2)
     found = []
-    for image in dataset.human:
+    for image in dataset.posed_images:
         side = max(image.height, image.width)
         for person in image.posed:
             size = np.asarray([[image.height, image.width]], np.float32)
@@ -90,7 +90,7 @@ def main() -> None:
     variables, pose_templates = loaded.variables, loaded.templates
     dataset = evaluate.validation(config)
     true = _true_rois(dataset, pose_templates, config.model.roi_size)
-    ids = iter([person.id for image in dataset.human for person in image.posed])
+    ids = iter([person.id for image in dataset.posed_images for person in image.posed])
     start = time.perf_counter()
     results = []
     for image, roi in true:
@@ -102,7 +102,7 @@ def main() -> None:
         mask_utils.encode(mask)
     whole_masks = time.perf_counter() - start
     start = time.perf_counter()
-    evaluate.segmentation_metrics(evaluate.ground_truth(dataset.human), results)
+    evaluate.segmentation_metrics(evaluate.ground_truth(dataset.posed_images), results)
     once = time.perf_counter() - start
     start = time.perf_counter()
     table = evaluate.evaluate_results(dataset.images, results, "", posed=True)

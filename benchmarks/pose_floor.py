@@ -49,7 +49,7 @@ def capsules(pose: np.ndarray, height: int, width: int, radius: float = RADIUS) 
 def floor(dataset: coco.Dataset) -> evaluate.Evaluation:
     """The capsules of all persons, scored as a method's masks are."""
     results = []
-    for image in dataset.human:
+    for image in dataset.posed_images:
         masks = [capsules(person.pose, image.height, image.width) for person in image.posed]
         rles = tuple(mask_utils.encode(np.asfortranarray(mask)) for mask in masks)
         unknown = np.full(len(rles), FALLBACK)

@@ -60,7 +60,7 @@ def _network_alone(predictor: Pose2SegPredictor, image: np.ndarray, poses: np.nd
 def _folder(predictor: Pose2SegPredictor, dataset: coco.Dataset) -> tuple[float, float]:
     """Images a second of the validation split, from file to RLE, and through the network alone."""
     images = dataset.path.parent.parent / "val2017"
-    some = dataset.human[:_FOLDER]
+    some = dataset.posed_images[:_FOLDER]
     whole = network = 0.0
     for image in some:
         poses = np.stack([person.pose for person in image.posed])

@@ -13,7 +13,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
     """The configuration."""
     config = ml_collections.ConfigDict()
-    config.seed = 0
+    config.seed = 0  # of everything random: parameters, order, augmentation, jitter, noise
 
     # Images and persons per step, over all devices. Authors: 4 images, at most 8 persons.
     config.batch_size = 4
@@ -21,19 +21,17 @@ def get_config() -> ml_collections.ConfigDict:
     # Authors: 25 epochs of 14,150 iterations.
     config.num_steps = 25 * 14150
 
-    # A weights file to start from, of the same network (dtype, backbone_shrink and
-    # dataset.image_size may differ; templates and reflection are those of align below); empty for
-    # random weights.
+    # A weights file to start from; the sizes of the images and the alignment may differ from config.model.
+    # Empty for random weights.
     config.init_weights = ml_collections.config_dict.placeholder(str)
+    # Of the computation: "float32", or "bfloat16" in half the memory on GPU and TPU. Parameters are float32.
+    config.dtype = "float32"
 
     config.dataset = ml_collections.ConfigDict()
     # Holds annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/.
     config.dataset.coco_dir = ml_collections.config_dict.placeholder(str)
     # Where TFDS keeps prepared data; empty for its default, ~/tensorflow_datasets.
     config.dataset.data_dir = ml_collections.config_dict.placeholder(str)
-    # Side of the letterboxed image in pixels (paper: 512), over backbone_shrink a multiple
-    # of 4 * 2**backbone_depth (hourglass) or 32 (the others).
-    config.dataset.image_size = 512
 
     # Augmentation of the image, about its centre. The paper names none; the authors flip.
     config.augment = ml_collections.ConfigDict()
@@ -48,45 +46,45 @@ def get_config() -> ml_collections.ConfigDict:
     # Poses as wrong as estimated ones, up to this level of pose_noise.py (ours); 0 for annotated ones.
     config.augment.pose_noise = 0.0
 
-    config.align = ml_collections.ConfigDict()
-    # "pose" (paper), "score" (CVPR 2019 version) or, for comparison, "box": the ROI is the true box, as
-    # a perfect detector's.
-    config.align.method = "pose"
-    # A file from main.py --mode=templates, or "cvpr2019"; empty for our two of the package (paper: K = 2).
-    config.align.templates = ml_collections.config_dict.placeholder(str)
-    config.align.num_templates = 2  # K of --mode=templates (paper)
-    config.align.reflect = True  # H includes the left-right reflection (paper 3.2)
-    # Jitter of H in training (authors' code).
-    config.align.jitter_rotation = 30.0  # degrees
-    config.align.jitter_scale = 0.2
-    config.align.jitter_translation = 0.1  # share of the ROI
+    # Jitter of each person's alignment in training (authors' code).
+    config.augment.roi_rotation = 30.0  # degrees, to either side
+    config.augment.roi_scale = 0.2  # relative change, to either side
+    config.augment.roi_translation = 0.1  # share of the ROI, to either side
 
-    # Arguments of models.Pose2Seg.
+    # The network. All of it is recorded with a run and in a weights file (models/network_spec.py).
     config.model = ml_collections.ConfigDict()
+    # Side of the letterboxed image in pixels (paper: 512).
+    config.model.image_size = 512
+    # Side at which the backbone sees it, a multiple of 4 * 2**depth (hourglass) or 32 (the others); empty for
+    # image_size (ours).
+    config.model.backbone_image_size = ml_collections.config_dict.placeholder(int)
     config.model.roi_size = 64  # (paper)
-    config.model.limbs = (
-        "paper"  # 39 channels (paper); "coco" for 55; "none" without Skeleton Features
-    )
-    config.model.pixels = False  # align the image itself too (ours, for small networks)
-    # (paper); or "resnet50_fpn", see coco_human_r50fpn.py, or "efficientnet_lite0_fpn", see coco_human_lite.py
-    config.model.backbone_type = "hourglass"
-    # Where images, features and ROIs are read: "centers" (docs/coordinates.md) or "indices", as the
-    # CVPR 2019 version.
-    config.model.sampling = "centers"
-    # How many times smaller the backbone sees the image (ours): 1 or a ratio with a denominator up to 64,
-    # which as a flag is a decimal.
-    config.model.backbone_shrink = 1.0
-    config.model.stacks = 2  # Hourglass-2 (paper)
-    config.model.backbone_features = 256  # (paper)
-    config.model.backbone_depth = 4  # (Newell et al. 2016)
-    config.model.branch_features = 256  # (authors' code)
-    config.model.branch_units = 10  # (paper)
-    config.model.branch_depth = 0  # 1 or more: our leaner branch, see coco_human_lean.py
-    config.model.head_features = 128  # (authors' code)
-    config.model.head_convs = 1  # of our leaner branch, at the ROI's full size
-    config.model.stem_features = 256  # (authors' code)
-    config.model.stem_kernel = 7  # (authors' code)
-    config.model.dtype = "float32"  # "bfloat16" computes in half the memory on GPU and TPU
+    # Limbs that Skeleton Features draw: "paper" (11, 39 channels), "coco" (19, 55 channels) or "off".
+    config.model.skeleton_features = "paper"
+    config.model.image_in_roi = False  # align the image itself too (ours, for small networks)
+    # Where pixels are read: "pixel_centers" (docs/coordinates.md) or, as the CVPR 2019 version, "pixel_indices".
+    config.model.sampling = "pixel_centers"
+    config.model.backbone = ml_collections.ConfigDict()
+    # "hourglass" (paper), "resnet50_fpn" (coco_human_r50fpn.py) or "efficientnet_lite0_fpn" (coco_human_lite.py);
+    # the fields beside it are the options of that backbone.
+    config.model.backbone.name = "hourglass"
+    config.model.backbone.stacks = 2  # Hourglass-2 (paper)
+    config.model.backbone.features = 256  # (paper)
+    config.model.backbone.depth = 4  # (Newell et al. 2016)
+    config.model.branch = ml_collections.ConfigDict()
+    config.model.branch.name = "paper"  # or "lean", see coco_human_lean.py
+    config.model.branch.features = 256  # (authors' code)
+    config.model.branch.units = 10  # (paper)
+    config.model.branch.head_features = 128  # (authors' code)
+    config.model.branch.stem_features = 256  # (authors' code)
+    config.model.branch.stem_kernel = 7  # (authors' code)
+    config.model.alignment = ml_collections.ConfigDict()
+    # "affine_align" (paper), "cvpr2019" (that version's rule) or, for comparison, "box": the ROI is the true box,
+    # as a perfect detector's.
+    config.model.alignment.policy = "affine_align"
+    # A file from main.py --mode=templates, or "cvpr2019"; empty for our two of the package (paper: K = 2).
+    config.model.alignment.templates = ml_collections.config_dict.placeholder(str)
+    config.model.alignment.reflect = True  # H includes the left-right reflection (paper 3.2)
 
     config.loss = ml_collections.ConfigDict()
     config.loss.dice = 0.0  # weight of a Dice loss beside the cross-entropy (ours)
@@ -100,9 +98,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.decay_steps = (15 * 14150, 20 * 14150)  # x 0.1 each (authors' code)
     config.optimizer.weight_decay = 0.0  # (authors' code)
 
-    config.log_every = 50  # steps
+    # Steps between two of each; 0 for only at the end.
+    config.log_every = 50
     config.checkpoint_every = 1000
-    config.eval_every = 14150  # 0: only at the end
+    config.eval_every = 14150
     config.panels_every = 1000  # image panels in TensorBoard
     config.keep_latest = 2  # checkpoints
     config.keep_best = 1
@@ -110,11 +109,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval = ml_collections.ConfigDict()
     config.eval.batch_size = 4  # images, over all devices
     config.eval.persons_per_batch = 16  # slots; more persons than fit take further rounds
-    config.eval.flip = (
-        False  # predict the mirrored image too, and take the mean: twice the work (ours)
-    )
     # Level of pose_noise.py at which annotated poses are perturbed, to see what errors cost.
     config.eval.pose_noise = 0.0
-    # A part of a predicted pose with a score below this is missing (--poses FILE).
-    config.eval.part_score_threshold = 0.3
+
+    # For --mode=predict and --mode=eval alike.
+    config.prediction = ml_collections.ConfigDict()
+    # Predict the mirrored image too, and take the mean: twice the work (ours).
+    config.prediction.flip = False
+    # A part of a predicted pose with a lower score is missing.
+    config.prediction.part_score_threshold = 0.3
+    # A predicted pose with a lower score is left out.
+    config.prediction.person_score_threshold = 0.0
     return config

@@ -9,19 +9,33 @@ ImageNet's help: coco_human_lite.py.
 
 import ml_collections
 
-from configs import coco_human, coco_human_small
+from configs import coco_human
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The configuration: what differs from coco_human_small."""
-    config = coco_human_small.get_config()
+    """The configuration: what differs from the paper's."""
+    config = coco_human.get_config()
+    config.batch_size = 8
     config.num_steps = 8000
-    config.dataset.image_size = 512
-    config.model.backbone_shrink = 2.0
-    config.model.branch_features = 32
-    config.model.head_features = 32
-    # Many epochs of little data: all of the augmentation and jitter that the paper's experiment has.
-    paper = coco_human.get_config()
-    config.augment, config.align = paper.augment, paper.align
+    config.model.image_size = 512
+    config.model.backbone_image_size = 256
+    config.model.skeleton_features = "coco"
+    config.model.image_in_roi = True
+    config.model.backbone.stacks = 1
+    config.model.backbone.features = 64
+    config.model.branch = {
+        "name": "lean",
+        "features": 32,
+        "units": 2,
+        "depth": 2,
+        "head_features": 32,
+        "head_convs": 1,
+    }
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 100
+    config.optimizer.weight_decay = 1e-4
     config.checkpoint_every = 500
+    config.eval_every = 0
+    config.panels_every = 500
     return config

@@ -14,8 +14,12 @@ from configs import coco_human
 def get_config() -> ml_collections.ConfigDict:
     """The configuration: what differs from the paper's."""
     config = coco_human.get_config()
-    config.model.branch_features = 128
-    config.model.branch_units = 4
-    config.model.branch_depth = 2
-    config.model.head_features = 64
+    config.model.branch = {
+        "name": "lean",
+        "features": 128,
+        "units": 4,
+        "depth": 2,
+        "head_features": 64,
+        "head_convs": 1,
+    }
     return config

@@ -22,11 +22,12 @@ from configs import coco_human
 def get_config() -> ml_collections.ConfigDict:
     """The configuration: what differs from the paper's."""
     config = coco_human.get_config()
-    config.align.method = "score"
-    config.align.templates = "cvpr2019"
-    config.model.backbone_type = "resnet50_fpn"
-    config.model.sampling = "indices"
-    config.model.limbs = "coco"  # 55 channels
+    config.model.alignment.policy = "cvpr2019"
+    config.model.alignment.templates = "cvpr2019"
+    config.model.alignment.reflect = False
+    config.model.backbone = {"name": "resnet50_fpn", "features": 256}
+    config.model.sampling = "pixel_indices"
+    config.model.skeleton_features = "coco"  # 55 channels
     # The authors flip nothing else than left and right.
     config.augment.rotation = 0.0
     config.augment.scale = (1.0, 1.0)

@@ -1,4 +1,4 @@
-"""What `make compare` trains: as configs/synthetic.py, with twice the images and more steps."""
+"""What `make compare` trains: as synthetic.py, with twice the images and more steps."""
 
 import ml_collections
 
@@ -6,7 +6,7 @@ from configs import synthetic
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The configuration: what differs from configs/synthetic.py."""
+    """The configuration: what differs from synthetic.py."""
     config = synthetic.get_config()
     config.dataset.synthetic.train = 1280
     config.dataset.synthetic.validation = 320

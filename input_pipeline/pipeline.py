@@ -1,28 +1,30 @@
-"""tf.data streams: training (shuffled, repeated) and evaluation (padded, complete).
+"""The tf.data stream of training examples: whole images or crops, and the persons in them.
 
-The order of the training examples is a pure function of the seed and of the position in the stream,
-and so is their augmentation, on the device (pose2seg_jax.training.augment): the data position of a checkpoint
-is one integer, the number of examples consumed. It can be resumed with another number of
-processes or devices.
+The order of the examples is a pure function of the seed and of the position in the stream, and so is their
+augmentation, on the device (pose2seg_jax.training.augment): the data position of a checkpoint is one integer, the
+number of examples consumed. It can be resumed with another number of processes or devices.
 """
 
+import contextlib
+import dataclasses
 import math
-import os
 from collections.abc import Iterator
 from typing import Any
 
-import ml_collections
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from input_pipeline import transforms
+from input_pipeline import crops as crop_views
 from input_pipeline.coco_human.coco_human_dataset_builder import MASK_SIDE
-from pose2seg_jax.errors import UserError
+from input_pipeline.crops import CropOptions
+from pose2seg_jax import parallel, random_roots
+from pose2seg_jax.people.batches import BatchIds, TrainBatch
 
 # No accelerator belongs to TensorFlow here; it would take the memory that JAX needs.
-tf.config.set_visible_devices([], "GPU")
-tf.config.set_visible_devices([], "TPU")
+with contextlib.suppress(RuntimeError):  # where the user's program used TensorFlow before
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.set_visible_devices([], "TPU")
 
 # A frame may have a twentieth less resolution than the canvas: 500 px are decoded at 1/2 for 256.
 _SLACK = 1 / 0.95
@@ -30,53 +32,69 @@ _SLACK = 1 / 0.95
 # The longer side of COCO's images, at most: room for more would be padding.
 _COCO_SIDE = 640
 
-# Threads that decode: one a core of this process.
-PARALLEL_CALLS = (
-    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-)
+PARALLEL_CALLS = parallel.num_cores()  # threads that decode
 OPTIONS = tf.data.Options()
 # The thread that tunes a stream sleeps seconds between two looks at it, and whoever drops the
-# stream waits until it wakes up: an evaluation took up to twice its time.
+# stream waits until it wakes up.
 OPTIONS.autotune.enabled = False
 
-Batch = dict[str, np.ndarray]
+
+@dataclasses.dataclass(frozen=True)
+class StreamOptions:
+    """What the stream delivers.
+
+    Attributes:
+        seed: of the order of the examples and of every choice.
+        batch_size: images of a step, over all devices of all processes.
+        persons_per_batch: slots for persons of a step, likewise.
+        image_size: side of the canvas in pixels, for which images are decoded.
+        crops: for a stream of crops; None for whole images only.
+    """
+
+    seed: int
+    batch_size: int
+    persons_per_batch: int
+    image_size: int
+    crops: CropOptions | None = None
+
+    @property
+    def frame_side(self) -> int:
+        """Side of the frame in pixels.
+
+        A whole image may be a quarter larger than on the canvas, so that few must be scaled, but no larger than
+        COCO's are; a crop has the canvas's resolution, and all that augmentation can bring in.
+        """
+        whole = min(1.25 * self.image_size, max(self.image_size, _COCO_SIDE))
+        crop = self.image_size * self.crops.extent if self.crops else 0
+        return math.ceil(max(whole, crop))
 
 
 def train_batches(
     builder: tfds.core.DatasetBuilder,
-    config: ml_collections.ConfigDict,
+    options: StreamOptions,
     *,
     position: int,
     num_devices: int,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[Batch]:
-    """An endless stream of training batches.
+) -> Iterator[tuple[TrainBatch, BatchIds]]:
+    """Returns an endless stream of training batches, each with a leading axis of devices.
 
     Args:
-        builder: a prepared `coco_human` builder.
-        config: the experiment.
+        builder: a prepared `coco_human` builder of the split "train".
+        options: what the stream delivers.
         position: examples already consumed, by all processes together.
-        num_devices: devices D of this process.
+        num_devices: devices of this process.
         process_index: of this process.
         process_count: of all processes.
 
-    Yields:
-        For the B = batch_size and N = persons_per_batch over all devices of all processes:
-        image (D, B, F, F, 3) uint8, the frame: a decoded image in the upper left corner;
-        to_frame (D, B, 2, 3) from the original image to the frame, and to_canvas, to the canvas
-        before augmentation; index (D, B), the example's number, for the augmentation; image_id
-        (D, B). pose (D, N, 17, 3) in the original image; mask (D, N, M * M / 8) uint8, packed bits
-        of a window of side M = MASK_SIDE; to_mask (D, N, 2, 3) from the original image to that
-        window; image_index (D, N), the image of a person among the B; valid (D, N), False for slots
-        without a person; person_id (D, N), 0 for none.
+    Raises:
+        UserError: a batch cannot be shared equally by the devices.
     """
     devices = num_devices * process_count
-    images, persons = (
-        share(config, "batch_size", devices),
-        share(config, "persons_per_batch", devices),
-    )
-    dataset = _endless_records(builder, config.seed, position)
+    images = parallel.per_device("batch_size", options.batch_size, devices)
+    persons = parallel.per_device("persons_per_batch", options.persons_per_batch, devices)
+    dataset = _endless_records(builder, options.seed, position)
     dataset = dataset.enumerate(position).shard(process_count, process_index)
     features = builder.info.features
 
@@ -84,102 +102,57 @@ def train_batches(
         example = features.deserialize_example(
             record, decoders={"image": tfds.decode.SkipDecoding()}
         )
-        seed = tf.stack([tf.cast(config.seed, tf.int64), index])
-        return frame(example, seed, config) | {"index": tf.cast(index, tf.uint32)}
+        return read_example(example, index, options) | {"index": tf.cast(index, tf.uint32)}
 
     dataset = dataset.map(load, num_parallel_calls=PARALLEL_CALLS)
     dataset = dataset.ragged_batch(images, drop_remainder=True)
-    dataset = dataset.map(lambda batch: _pack(batch, persons, config.seed))
+    dataset = dataset.map(lambda batch: _pack(batch, persons, options.seed))
     dataset = dataset.batch(num_devices, drop_remainder=True)
     return dataset.prefetch(2).with_options(OPTIONS).as_numpy_iterator()
 
 
-def eval_batches(
-    builder: tfds.core.DatasetBuilder, config: ml_collections.ConfigDict, *, num_devices: int
-) -> Iterator[Batch]:
-    """All images of the validation split, once.
-
-    Poses are not in the stream: the caller has them by image id, from whatever source.
-
-    Yields:
-        image (D, B, S, S, 3) uint8, letterboxed; image_id, height, width (D, B); valid (D, B),
-        False in the padding of the last batch. B = eval.batch_size over all devices.
-    """
-    images = share(config.eval, "batch_size", num_devices)
-    features = builder.info.features
-    decoders = {"image": tfds.decode.SkipDecoding()}
-
-    def load(record):
-        example = features.deserialize_example(record, decoders=decoders)
-        image = _decode(example["image"])
-        indices = config.model.sampling == "indices"
-        return {
-            "image": transforms.letterbox(image, config.dataset.image_size, indices),
-            "image_id": example["image_id"],
-            "height": example["height"],
-            "width": example["width"],
-            "valid": True,
-        }
-
-    records = tf.data.TFRecordDataset(_files(builder, "validation"))
-    dataset = records.map(load, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
-    size = images * num_devices
-    padding = -builder.info.splits["validation"].num_examples % size
-    blank = {
-        key: tf.zeros([padding, *spec.shape], spec.dtype)
-        for key, spec in dataset.element_spec.items()
-    }
-    dataset = dataset.concatenate(tf.data.Dataset.from_tensor_slices(blank))
-    dataset = dataset.batch(images, drop_remainder=True).batch(num_devices, drop_remainder=True)
-    return dataset.prefetch(2).with_options(OPTIONS).as_numpy_iterator()
-
-
-def frame(
-    example: dict[str, Any], seed: tf.Tensor, config: ml_collections.ConfigDict
+def read_example(
+    example: dict[str, Any], index: tf.Tensor, options: StreamOptions
 ) -> dict[str, tf.Tensor]:
     """One record as the device takes it: the image, decoded no larger than needed, and its persons.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that still has the canvas's resolution:
     the decoder then skips the rest of the inverse DCT.
     """
-    side, options = config.dataset.image_size, config.augment
-    persons = example["persons"]
-    encoded = example["image"]
-    to_canvas = transforms.letterbox_matrix(example["height"], example["width"], side)
-    window = None
-    if options.crop_probability:
-        window, to_canvas = _crop(example, seed, options, to_canvas, side)
-    scale = to_canvas[0, 0]
+    persons, encoded = example["persons"], example["image"]
+    size = tf.cast(tf.stack([example["height"], example["width"]]), tf.float32)
+    view = tf.stack([0.0, 0.0, size[1], size[0]])
+    if options.crops:
+        seed = _seed(options.seed, "crops", index)
+        view = crop_views.choose_view(persons["bbox"], size, seed, options.crops)
+    scale = options.image_size / tf.maximum(view[2] - view[0], view[3] - view[1])
     usable = [tf.io.is_jpeg(encoded) & (ratio * scale <= _SLACK) for ratio in (2, 4, 8)]
     choice = tf.reduce_sum(tf.cast(tf.stack(usable), tf.int32))
     image = tf.switch_case(choice, [lambda r=r: _decode(encoded, r) for r in (1, 2, 4, 8)])
     factor = tf.cast(2**choice, tf.float32)  # a decoded pixel covers so many of the original
     offset = tf.zeros(2)
-    if window is not None:
-        low = tf.cast(tf.floor(window[:2] / factor), tf.int32)
-        high = tf.cast(tf.math.ceil(window[2:] / factor), tf.int32)
-        image = image[low[1] : high[1], low[0] : high[0]]
-        offset = tf.cast(low, tf.float32)
-    limit = frame_side(config)
-    size = tf.cast(tf.shape(image)[:2], tf.float32)
-    shrunk = tf.maximum(tf.round(size * tf.minimum(limit / tf.reduce_max(size), 1)), 1)
+    if options.crops:
+        image, offset = crop_views.cut_out(image, factor, view, size, options.crops)
+    limit = options.frame_side
+    decoded = tf.cast(tf.shape(image)[:2], tf.float32)
+    shrunk = tf.maximum(tf.round(decoded * tf.minimum(limit / tf.reduce_max(decoded), 1)), 1)
     image = tf.cond(
-        tf.reduce_any(shrunk < size),
-        lambda: transforms.to_uint8(tf.image.resize(image, tf.cast(shrunk, tf.int32), "area")),
+        tf.reduce_any(shrunk < decoded),
+        lambda: _to_uint8(tf.image.resize(image, tf.cast(shrunk, tf.int32), "area")),
         lambda: image,
     )
-    rest = tf.reverse(shrunk / size, [0])  # x, y
+    rest = tf.reverse(shrunk / decoded, [0])  # x, y
     height, width = tf.unstack(tf.shape(image)[:2])
     rows = tf.reshape(image, [height, 3 * width])  # tf.pad takes ten times as long in 3 dimensions
     rows = tf.pad(rows, [[0, limit - height], [0, 3 * (limit - width)]])
-    linear = tf.linalg.diag(rest / factor)
     return {
-        "image": tf.reshape(rows, [limit, limit, 3]),
-        "to_frame": tf.concat([linear, -(rest * offset)[:, None]], axis=1),
-        "to_canvas": to_canvas,
+        "frames": tf.reshape(rows, [limit, limit, 3]),
+        "to_frame": tf.concat([tf.linalg.diag(rest / factor), -(rest * offset)[:, None]], axis=1),
+        "sizes": size,
+        "views": view,
         "image_id": example["image_id"],
-        "pose": persons["pose"],
-        "mask": tf.ensure_shape(
+        "poses": persons["pose"],
+        "masks": tf.ensure_shape(
             tf.io.decode_raw(persons["mask"], tf.uint8), [None, MASK_SIDE**2 // 8]
         ),
         "to_mask": persons["to_mask"],
@@ -187,55 +160,14 @@ def frame(
     }
 
 
-def frame_side(config: ml_collections.ConfigDict) -> int:
-    """Side of the frame.
-
-    A whole image may be a quarter larger than on the canvas, so that few must be scaled, but no
-    larger than COCO's are; a crop has the canvas's resolution, and all that turning and shifting
-    can bring in.
-    """
-    side = config.dataset.image_size
-    whole = min(1.25 * side, max(side, _COCO_SIDE))
-    crop = side * _crop_extent(config.augment) if config.augment.crop_probability else 0
-    return math.ceil(max(whole, crop))
-
-
-def _crop_extent(options: ml_collections.ConfigDict) -> float:
-    """Side of what the canvas can see through the random matrix, in canvases."""
-    angle = math.radians(min(options.rotation, 45))
-    turned = math.cos(angle) + math.sin(angle) + 2 * options.translation
-    return turned / options.scale[0]
-
-
-def _crop(example, seed, options, letterbox, side):
-    """A window (x0, y0, x1, y1) of the image around one person, or the whole; and it on the canvas."""
-    persons = example["persons"]
-    u = tf.random.stateless_uniform([3], tf.random.experimental.stateless_fold_in(seed, 1))
-    chosen = tf.cast(u[1] * tf.cast(tf.shape(persons["id"])[0], tf.float32), tf.int32)
-    low, high = options.crop_margin
-    crop = transforms.crop_matrix(persons["bbox"][chosen], low + u[2] * (high - low), side)
-    matrix = tf.where(
-        (u[0] < options.crop_probability) & (crop[0, 0] > letterbox[0, 0]), crop, letterbox
-    )
-    first = -matrix[:, 2] / matrix[0, 0]
-    size = tf.cast(tf.stack([example["width"], example["height"]]), tf.float32)
-    whole = side / matrix[0, 0]
-    reach = whole * (_crop_extent(options) - 1) / 2  # beyond the window, on either side
-    window = tf.concat(
-        [tf.maximum(first - reach, 0), tf.minimum(first + whole + reach, size)], axis=0
-    )
-    return window, matrix
-
-
-def _pack(batch: dict[str, Any], slots: int, seed: int) -> dict[str, tf.Tensor]:
+def _pack(batch: dict[str, Any], slots: int, seed: int) -> tuple[TrainBatch, BatchIds]:
     """The persons of a ragged batch in a fixed number of slots; more than fit are drawn at random.
 
     Also those that the augmentation will push off the canvas: that shows on the device only.
     """
-    total = tf.size(batch["person_id"].values)
-    draws = tf.random.stateless_uniform(
-        [total], tf.stack([tf.cast(seed, tf.int64), tf.cast(batch["index"][0], tf.int64)])
-    )
+    person_id = batch["person_id"]
+    total = tf.size(person_id.values)
+    draws = tf.random.stateless_uniform([total], _seed(seed, "left out", batch["index"][0]))
     picked = tf.sort(tf.argsort(draws)[:slots])
     count = tf.size(picked)
 
@@ -244,15 +176,23 @@ def _pack(batch: dict[str, Any], slots: int, seed: int) -> dict[str, tf.Tensor]:
         padded = tf.pad(values, [[0, slots - count]] + [[0, 0]] * (len(values.shape) - 1))
         return tf.ensure_shape(padded, [slots, *values.shape[1:]])
 
-    return {
-        **{name: batch[name] for name in ("image", "to_frame", "to_canvas", "index", "image_id")},
-        "pose": fill(batch["pose"].values),
-        "mask": fill(batch["mask"].values),
-        "to_mask": fill(batch["to_mask"].values),
-        "person_id": fill(batch["person_id"].values),
-        "image_index": fill(tf.cast(batch["person_id"].value_rowids(), tf.int32)),
-        "valid": tf.range(slots) < count,
-    }
+    ids = fill(person_id.values)
+    persons = {name: fill(batch[name].values) for name in ("poses", "masks", "to_mask")}
+    whole = {name: batch[name] for name in ("frames", "to_frame", "sizes", "views", "index")}
+    packed = TrainBatch(
+        **whole,
+        **persons,
+        image_index=fill(tf.cast(person_id.value_rowids(), tf.int32)),
+        valid=tf.range(slots) < count,
+        person_key=tf.cast(ids % 2**32, tf.uint32),
+    )
+    return packed, BatchIds(batch["image_id"], ids)
+
+
+def _seed(seed: int, root: random_roots.Root, number: tf.Tensor) -> tf.Tensor:
+    """The seed of TensorFlow's stateless functions for one use and one example."""
+    start = tf.constant([seed, random_roots.number(root)], tf.int64)
+    return tf.random.experimental.stateless_fold_in(start, tf.cast(number, tf.int64))
 
 
 def _endless_records(
@@ -264,7 +204,8 @@ def _endless_records(
 
     def epoch(number):
         # One seed per epoch makes its order independent of where the stream was started.
-        order = tf.random.stateless_uniform([], [seed, number], maxval=2**31 - 1, dtype=tf.int64)
+        start = _seed(seed, "order", number)
+        order = tf.random.stateless_uniform([], start, maxval=2**31 - 1, dtype=tf.int64)
         names = tf.data.Dataset.from_tensor_slices(files)
         names = names.shuffle(len(files), seed=order, reshuffle_each_iteration=False)
         return tf.data.TFRecordDataset(names).shuffle(
@@ -283,16 +224,5 @@ def _decode(encoded: tf.Tensor, ratio: int = 1) -> tf.Tensor:
     return tf.io.decode_jpeg(encoded, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
 
-def share(config: ml_collections.ConfigDict, field: str, devices: int) -> int:
-    """A device's part of a batch size.
-
-    Raises:
-        UserError: it cannot be shared equally.
-    """
-    if config[field] % devices or config[field] < devices:
-        raise UserError(
-            f"config field {field} is {config[field]}, which cannot be shared equally by {devices}"
-            f" devices; set it to a multiple of {devices}, or show JAX fewer of them"
-            " (CUDA_VISIBLE_DEVICES=0)."
-        )
-    return config[field] // devices
+def _to_uint8(values: tf.Tensor) -> tf.Tensor:
+    return tf.saturate_cast(tf.round(values), tf.uint8)

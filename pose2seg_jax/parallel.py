@@ -4,6 +4,7 @@ State is replicated, batches have a leading device axis. `out_axes=None` takes a
 device on trust; tests/parallel_test.py checks that all devices hold the same.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,14 +53,34 @@ def map_devices(
     return jax.pmap(function, in_axes=axes, devices=jax.local_devices())
 
 
-def sum_over_devices(tree: Any) -> Any:
+def sum_over_devices(tree: Any, axis_name: str = AXIS) -> Any:
     """Adds up across all devices of all processes; only within `train_step`."""
-    return jax.lax.psum(tree, AXIS)
+    return jax.lax.psum(tree, axis_name)
 
 
 def num_local_devices() -> int:
     """Devices of this process."""
     return jax.local_device_count()
+
+
+def per_device(field: str, total: int, devices: int) -> int:
+    """Returns a device's part of a total such as a batch size.
+
+    Raises:
+        UserError: it cannot be shared equally; the message names the config field.
+    """
+    if total % devices or total < devices:
+        raise UserError(
+            f"config field {field} is {total}, which cannot be shared equally by {devices}"
+            f" devices; set it to a multiple of {devices}, or show JAX fewer of them"
+            " (CUDA_VISIBLE_DEVICES=0)."
+        )
+    return total // devices
+
+
+def num_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def join(spec: str) -> None:

@@ -2,9 +2,8 @@
 
     COCO_DIR=/data/coco tfds build input_pipeline/coco_human    # with mlcroissant and apache-beam
 
-The directory holds annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/. The
-prepared data is keyed by the content of the annotation files and by the name, size and time of
-every image, so another directory or a changed file is prepared anew and never mistaken for this.
+The directory holds annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/. A builder prepares one
+split, named by its content: another or a changed split is prepared anew and never mistaken for this one.
 """
 
 import hashlib
@@ -18,47 +17,12 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
+from etils import epath
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax.people import coco, images, parts
 
-SPLITS = {"train": "train2017", "validation": "val2017"}
 MASK_SIDE = 256  # of the window that holds a person's mask
-_DOWNLOADS = {
-    "annotations": "http://images.cocodataset.org/annotations/annotations_trainval2017.zip (241 MB)",
-    "train2017": "http://images.cocodataset.org/zips/train2017.zip (18 GB)",
-    "val2017": "http://images.cocodataset.org/zips/val2017.zip (1 GB)",
-}
-
-
-def annotation_file(coco_dir: str | pathlib.Path | None, split: str) -> pathlib.Path:
-    """The annotation file of a split ("train" or "validation").
-
-    Raises:
-        CocoError: it or the image directory is missing; the message says where to get them.
-    """
-    if not coco_dir:
-        raise coco.CocoError(
-            "no COCO directory is named: set --config.dataset.coco_dir=DIR. DIR holds"
-            " annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/, from "
-            + ", ".join(_DOWNLOADS.values())
-            + "."
-        )
-    root = pathlib.Path(coco_dir)
-    folder = SPLITS[split]
-    path = _annotations(root, split)
-    for wanted, source in ((path, "annotations"), (root / folder, folder)):
-        if not wanted.exists():
-            raise coco.CocoError(
-                f"{wanted}: is missing. The '{split}' split needs {path} and the images in"
-                f" {root / folder}. Get them from {_DOWNLOADS[source]}, unpack them into {root}, or"
-                " name another directory (--config.dataset.coco_dir=DIR)."
-            )
-    return path
-
-
-def _annotations(root: pathlib.Path, split: str) -> pathlib.Path:
-    return root / "annotations" / f"person_keypoints_{SPLITS[split]}.json"
 
 
 def encoded_image(path: pathlib.Path, height: int, width: int) -> bytes:
@@ -76,48 +40,35 @@ def encoded_image(path: pathlib.Path, height: int, width: int) -> bytes:
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """DatasetBuilder for COCOHUMAN (COCO persons with a pose) in a COCO-layout directory."""
+    """DatasetBuilder for COCOHUMAN (COCO persons with a pose): one split of a COCO-layout directory."""
 
-    VERSION = tfds.core.Version("2.0.0")
+    VERSION = tfds.core.Version("3.0.0")
     RELEASE_NOTES = {  # noqa: RUF012 - TFDS wants a plain dict
+        "3.0.0": "One prepared set per split and content.",
         "2.0.0": "Masks as packed bits in a window of their own.",
         "1.0.0": "Initial release.",
     }
 
-    def __init__(self, *, coco_dir: str | None = None, **kwargs: Any):
+    def __init__(self, *, coco_dir: str | None = None, split: str = "train", **kwargs: Any):
         """Initializes the builder.
 
         Args:
             coco_dir: the directory; by default the environment variable COCO_DIR.
+            split: "train" or "validation"; the prepared data holds this one alone.
             **kwargs: of tfds.core.DatasetBuilder; `config` is set here.
         """
         coco_dir = coco_dir or os.environ.get("COCO_DIR")
         if not coco_dir:
             raise coco.CocoError("coco_human: name the COCO directory in COCO_DIR or coco_dir.")
-        self._coco_dir = pathlib.Path(coco_dir).resolve()
-        # COCO's annotation archive always holds both files; images may be there for one only.
-        self._splits = [
-            split
-            for split in SPLITS
-            if _annotations(self._coco_dir, split).exists()
-            and (self._coco_dir / SPLITS[split]).is_dir()
-        ]
-        if not self._splits:
-            for split in SPLITS:
-                annotation_file(coco_dir, split)  # raises
+        self._split = split
+        self._annotations = coco_layout.annotation_file(coco_dir, split)
+        self._images = coco_layout.image_directory(coco_dir, split)
+        fingerprint = content_fingerprint(coco_dir, split)
         kwargs["config"] = tfds.core.BuilderConfig(
-            name=self._fingerprint(), description=f"Persons of {self._coco_dir}"
+            name=f"{split}-{fingerprint}",
+            description="COCOHUMAN persons of a COCO-layout directory",
         )
         super().__init__(**kwargs)
-
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256(str(self._coco_dir).encode())
-        for split in self._splits:
-            digest.update(_annotations(self._coco_dir, split).read_bytes())
-            with os.scandir(self._coco_dir / SPLITS[split]) as files:
-                stats = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-            digest.update(repr(stats).encode())
-        return digest.hexdigest()[:16]
 
     def _info(self) -> tfds.core.DatasetInfo:
         persons = tfds.features.Sequence(
@@ -146,11 +97,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # COCO is too large to fetch unasked
-        return {split: self._generate_examples(split) for split in self._splits}
+        return {self._split: self._generate_examples()}
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        path = annotation_file(self._coco_dir, split)
-        human = coco.read(path).human
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        path = self._annotations
+        human = coco.read(path).posed_images
         skipped = []
         for image in human:
             if any(person.segmentation is None for person in image.posed):
@@ -158,9 +109,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     f"{path}: image {image.id} has persons without 'segmentation'."
                 )
             try:
-                encoded = encoded_image(
-                    self._coco_dir / SPLITS[split] / image.file_name, image.height, image.width
-                )
+                encoded = encoded_image(self._images / image.file_name, image.height, image.width)
             except images.ImageError as error:
                 skipped.append(str(error))
                 continue
@@ -181,8 +130,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if len(skipped) == len(human):
             raise coco.CocoError(
                 f"{path}: none of its {len(human)} images with persons can be used; the first:"
-                f" {skipped[0] if skipped else 'there is none'}. Images are at"
-                f" {_DOWNLOADS[SPLITS[split]]}."
+                f" {skipped[0] if skipped else 'there is none'}. They are looked for in {self._images}."
             )
 
 
@@ -220,18 +168,39 @@ def mask_window(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return window, np.asarray(matrix, np.float32)
 
 
-def prepare(coco_dir: str | None, data_dir: str | None, split: str) -> Builder:
-    """The builder of a directory, its data prepared (once).
+def content_fingerprint(coco_dir: str | os.PathLike, split: str) -> str:
+    """Returns 16 characters that name the content of a split: annotations, and names and sizes of the images.
+
+    Neither where the directory is mounted nor when a file was touched changes it.
+    """
+    digest = hashlib.sha256(coco_layout.annotation_file(coco_dir, split).read_bytes())
+    folder = os.fspath(coco_layout.image_directory(coco_dir, split))
+    for name, size in sorted(_image_sizes(folder)):
+        digest.update(f"{name} {size}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _image_sizes(folder: str) -> Iterator[tuple[str, int]]:
+    for entry in epath.Path(folder).iterdir():
+        try:
+            yield entry.name, entry.stat().length
+        except FileNotFoundError:  # a link that leads nowhere
+            yield entry.name, -1
+
+
+def prepare(coco_dir: str | None, data_dir: str | None, split: str = "train") -> Builder:
+    """Returns the builder of a split, its data prepared (once).
 
     Args:
         coco_dir: the COCO-layout directory.
         data_dir: where TFDS keeps prepared data; None for its default.
-        split: the split that will be read.
+        split: "train" or "validation".
 
     Raises:
         CocoError: files are missing, or nothing in them can be used.
     """
-    annotation_file(coco_dir, split)
-    builder = Builder(coco_dir=coco_dir, data_dir=data_dir)
+    coco_layout.annotation_file(coco_dir, split)
+    where = os.fspath(paths.resolve(data_dir)) if data_dir else None
+    builder = Builder(coco_dir=coco_dir, split=split, data_dir=where)
     builder.download_and_prepare(file_format="tfrecord")
     return builder

@@ -1,6 +1,7 @@
 """Writes generated scenes as a COCO-layout directory."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -9,6 +10,7 @@ import json
 import multiprocessing
 import pathlib
 import shutil
+import tempfile
 from typing import Any
 
 import ml_collections
@@ -16,6 +18,8 @@ import numpy as np
 import PIL.Image
 
 from input_pipeline.synthetic import scene
+from pose2seg_jax import paths
+from pose2seg_jax.errors import UserError
 
 _SPLITS = {"train2017": 0, "val2017": 1}
 _SHAPES = ((3, 4), (4, 3), (2, 3), (1, 1))  # height : width
@@ -51,12 +55,27 @@ class Recipe:
 def write(recipe: Recipe, directory: str | pathlib.Path, processes: int | None = None) -> None:
     """Writes `annotations/`, `train2017/` and `val2017/` below a directory that must not exist.
 
-    It appears under its name when it is complete.
+    It appears under its name when it is complete. Of several processes that write the same, one wins.
+
+    Raises:
+        UserError: the directory exists.
     """
-    target = pathlib.Path(directory)
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "annotations").mkdir(parents=True)
+    target = paths.local(directory, "a directory of generated people")
+    if target.exists():
+        raise UserError(f"{target}: exists already; name a directory that does not exist yet.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        _write(recipe, partial, processes)
+        partial.chmod(0o755)
+        with contextlib.suppress(OSError):  # another process was first, with the same content
+            partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(recipe: Recipe, partial: pathlib.Path, processes: int | None) -> None:
+    (partial / "annotations").mkdir()
     context = multiprocessing.get_context("spawn")  # the caller may have started threads
     with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
         for folder, count in (("train2017", recipe.train), ("val2017", recipe.validation)):
@@ -65,7 +84,6 @@ def write(recipe: Recipe, directory: str | pathlib.Path, processes: int | None =
             made = list(pool.map(make, range(count), chunksize=8))
             path = partial / "annotations" / f"person_keypoints_{folder}.json"
             path.write_text(json.dumps(_coco(recipe, folder, made)))
-    partial.replace(target)
 
 
 def coco_dir(dataset: ml_collections.ConfigDict) -> str | None:
@@ -77,7 +95,7 @@ def coco_dir(dataset: ml_collections.ConfigDict) -> str | None:
     if dataset.coco_dir or "synthetic" not in dataset:
         return dataset.coco_dir
     recipe = Recipe(**dataset.synthetic)
-    root = pathlib.Path(dataset.data_dir or "~/tensorflow_datasets").expanduser()
+    root = paths.local(dataset.data_dir or "~/tensorflow_datasets", "generated people")
     target = root / f"generated_people-{recipe.key()}"
     if not target.exists():
         count = recipe.train + recipe.validation

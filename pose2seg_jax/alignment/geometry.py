@@ -11,18 +11,22 @@ its input and runs under `jit`, `vmap` and `grad`.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
+
+from pose2seg_jax.errors import UserError
 
 Array = jax.Array | np.ndarray
+
+IDENTITY = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
 
 # Below this share of the squared magnitude of the coordinates, the spread of a point set is rounding.
 _RELATIVE_SPREAD = 1e-8
 
 
 def fit_similarity(
-    source: Float[Array, "*#batch n 2"],
-    target: Float[Array, "*#batch n 2"],
-    weights: Float[Array, "*#batch n"],
+    source: Real[Array, "*#batch n 2"],
+    target: Real[Array, "*#batch n 2"],
+    weights: Real[Array, "*#batch n"] | Bool[Array, "*#batch n"],
     *,
     reflect: bool = False,
 ) -> tuple[Float[jax.Array, "*#batch 2 3"], Float[jax.Array, "*#batch"]]:
@@ -43,7 +47,8 @@ def fit_similarity(
         The matrix (source to target) and the root of the weighted mean squared distance, in
         units of the target.
     """
-    source, target, weights = jnp.asarray(source), jnp.asarray(target), jnp.asarray(weights)
+    source, target = as_floats(source, "source"), as_floats(target, "target")
+    weights = as_floats(weights, "weights")
     mirror = jnp.asarray([-1.0 if reflect else 1.0, 1.0], source.dtype)
     points = source * mirror
     w = weights[..., None]
@@ -73,31 +78,32 @@ def fit_similarity(
 
 
 def _transform(
-    linear: Float[Array, "*#batch 2 2"], points: Float[Array, "*#batch n 2"]
+    linear: Float[Array, "*#batch 2 2"], points: Real[Array, "*#batch n 2"]
 ) -> Float[jax.Array, "*#batch n 2"]:
     # Sums written out: a matrix product would run in bfloat16 or TF32 on a TPU or GPU.
     return jnp.sum(linear[..., None, :, :] * points[..., None, :], axis=-1)
 
 
 def apply(
-    matrix: Float[Array, "*#batch 2 3"], points: Float[Array, "*#batch n 2"]
+    matrix: Real[Array, "*#batch 2 3"], points: Real[Array, "*#batch n 2"]
 ) -> Float[jax.Array, "*#batch n 2"]:
     """Maps points from the source to the destination coordinates of `matrix`."""
+    matrix, points = as_floats(matrix, "matrix"), as_floats(points, "points")
     return _transform(matrix[..., :2], points) + matrix[..., None, :, 2]
 
 
 def apply_to_poses(
-    matrix: Float[Array, "*#batch 2 3"], poses: Float[Array, "*#batch n 3"]
+    matrix: Real[Array, "*#batch 2 3"], poses: Real[Array, "*#batch n 3"]
 ) -> Float[jax.Array, "*#batch n 3"]:
     """Maps poses (x, y, v) like `apply`; v stays. Left and right are not swapped."""
     return jnp.concatenate([apply(matrix, poses[..., :2]), poses[..., 2:]], axis=-1)
 
 
 def apply_to_grid(
-    matrix: Float[Array, "*#batch 2 3"], height: int, width: int
+    matrix: Real[Array, "*#batch 2 3"], height: int, width: int
 ) -> tuple[Float[jax.Array, "*#batch height width"], Float[jax.Array, "*#batch height width"]]:
     """Maps the pixel centres of a height x width image; x and y apart, which is fastest to use."""
-    m = jnp.asarray(matrix)[..., None, None]
+    m = as_floats(matrix, "matrix")[..., None, None]
     x = jnp.arange(width, dtype=m.dtype) + 0.5
     y = jnp.arange(height, dtype=m.dtype)[:, None] + 0.5
 
@@ -108,9 +114,10 @@ def apply_to_grid(
 
 
 def compose(
-    outer: Float[Array, "*#batch 2 3"], inner: Float[Array, "*#batch 2 3"]
+    outer: Real[Array, "*#batch 2 3"], inner: Real[Array, "*#batch 2 3"]
 ) -> Float[jax.Array, "*#batch 2 3"]:
     """The matrix that applies `inner` first and `outer` second."""
+    outer, inner = as_floats(outer, "outer"), as_floats(inner, "inner")
     columns = _transform(
         outer[..., :2], jnp.swapaxes(inner, -1, -2)
     )  # the images of inner's columns
@@ -118,11 +125,12 @@ def compose(
     return jnp.swapaxes(columns, -1, -2) + offset
 
 
-def invert(matrix: Float[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch 2 3"]:
+def invert(matrix: Real[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch 2 3"]:
     """The matrix that maps destination coordinates back to source coordinates.
 
     A singular matrix has no inverse: its result is not finite.
     """
+    matrix = as_floats(matrix, "matrix")
     a, b, c, d = (matrix[..., i, j] for i in (0, 1) for j in (0, 1))
     determinant = a * d - b * c
     adjugate = jnp.stack([jnp.stack([d, -b], -1), jnp.stack([-c, a], -1)], -2)
@@ -131,38 +139,69 @@ def invert(matrix: Float[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch 2 3
     return jnp.concatenate([linear, jnp.swapaxes(translation, -1, -2)], axis=-1)
 
 
-def at_indices(matrix: Float[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch 2 3"]:
-    """A matrix between pixel indices, in our coordinates.
+def from_pixel_indices(matrix: Real[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch 2 3"]:
+    """Turns a matrix between pixel indices into the one between our coordinates.
 
-    Where indices are coordinates, as in OpenCV, the centre of the first pixel is 0; here it is .5.
+    Where indices are coordinates, as in OpenCV, the centre of the first pixel is 0; here it is 0.5.
     """
     matrix = jnp.asarray(matrix)
     return matrix.at[..., 2].add(0.5 - 0.5 * jnp.sum(matrix[..., :2], axis=-1))
 
 
-def scale_of(matrix: Float[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch"]:
+def scaling(factor: float, center: float = 0.0) -> Float[np.ndarray, "2 3"]:
+    """The matrix that scales by `factor` about the point (center, center)."""
+    offset = center * (1 - factor)
+    return np.asarray([[factor, 0, offset], [0, factor, offset]], np.float32)
+
+
+def mirror(side: float) -> Float[np.ndarray, "2 3"]:
+    """The matrix that swaps left and right of a square of this side."""
+    return np.asarray([[-1, 0, side], [0, 1, 0]], np.float32)
+
+
+def about(
+    linear: Float[Array, "*#batch 2 2"], center: float, shift: Float[Array, "*#batch 2"]
+) -> Float[jax.Array, "*#batch 2 3"]:
+    """The matrix that applies `linear` about the point (center, center), and then shifts."""
+    offset = center + shift - center * jnp.sum(linear, axis=-1)
+    return jnp.concatenate([linear, offset[..., None]], axis=-1)
+
+
+def scale_of(matrix: Real[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch"]:
     """The scale of a similarity: the root of the absolute value of its determinant."""
     determinant = matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
     return jnp.sqrt(jnp.abs(determinant))
 
 
-def is_mirrored(matrix: Float[Array, "*#batch 2 3"]) -> Bool[jax.Array, "*#batch"]:
+def is_mirrored(matrix: Real[Array, "*#batch 2 3"]) -> Bool[jax.Array, "*#batch"]:
     """Whether a similarity contains a reflection."""
     return jnp.less(matrix[..., 0, 0] * matrix[..., 1, 1], matrix[..., 0, 1] * matrix[..., 1, 0])
 
 
-def letterbox(
-    size: Float[Array, "*#batch 2"], side: float | int
-) -> Float[jax.Array, "*#batch 2 3"]:
+def letterbox(size: Real[Array, "*#batch 2"], side: float | int) -> Float[jax.Array, "*#batch 2 3"]:
     """Fits images of (height, width) `size` into a square: aspect kept, centred.
 
     Returns:
         Matrices from image coordinates to the coordinates of the side x side square.
     """
-    size = jnp.asarray(size)
+    size = as_floats(size, "size")
     height, width = size[..., 0], size[..., 1]
     scale = side / jnp.maximum(height, width)
     zero = jnp.zeros_like(scale)
     row_x = jnp.stack([scale, zero, (side - scale * width) / 2], -1)
     row_y = jnp.stack([zero, scale, (side - scale * height) / 2], -1)
     return jnp.stack([row_x, row_y], -2)
+
+
+def as_floats(values: Array, name: str) -> Float[jax.Array, "..."]:
+    """Returns an array as floating point; whole numbers would round every fraction away.
+
+    Raises:
+        UserError: `name` holds no real numbers.
+    """
+    array = jnp.asarray(values)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return array
+    if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool:
+        return array.astype(jnp.float32)
+    raise UserError(f"{name}: expected an array of real numbers, but its dtype is {array.dtype}.")

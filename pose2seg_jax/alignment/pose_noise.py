@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Key
+from jaxtyping import Float, Key, Real
 
+from pose2seg_jax.alignment import geometry
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.people.parts import FLIPPED_PARTS
 
@@ -19,9 +20,9 @@ _SWAPPED = 0.05  # share of the left-right pairs that change places at level 1
 
 def perturb_poses(
     keys: Key[jax.Array, " N"],
-    poses: Float[Array, "N P 3"],
-    areas: Float[Array, " N"],
-    level: Float[Array, "*#N"] | float,
+    poses: Real[Array, "N P 3"],
+    areas: Real[Array, " N"],
+    level: Real[Array, "*#N"] | float,
 ) -> Float[jax.Array, "N P 3"]:
     """Poses with the errors of pose estimators; pure.
 
@@ -36,7 +37,8 @@ def perturb_poses(
         areas: of the persons, in squares of the unit of x and y.
         level: 0 changes nothing; one for all or one a person.
     """
-    poses, level = jnp.asarray(poses), jnp.asarray(level)[..., None]
+    poses, areas = geometry.as_floats(poses, "poses"), geometry.as_floats(areas, "areas")
+    level = geometry.as_floats(level, "level")[..., None]
     count = poses.shape[1]
     draws = jax.vmap(lambda key: _draw(key, count))(keys)
     spread = (level * jnp.sqrt(areas)[:, None] * OKS_SIGMAS)[..., None]

@@ -6,8 +6,9 @@ Pure functions over all persons at once. No Flax, no TensorFlow.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
+from pose2seg_jax.alignment import geometry
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.people.parts import PAPER_LIMBS, Limbs
 
@@ -22,7 +23,7 @@ def num_channels(limbs: Limbs, num_parts: int = 17) -> int:
 
 
 def skeleton_features(
-    poses: Float[Array, "N P 3"], roi_size: int, limbs: Limbs = PAPER_LIMBS
+    poses: Real[Array, "N P 3"], roi_size: int, limbs: Limbs = PAPER_LIMBS
 ) -> Float[jax.Array, "N R R C"]:
     """Draws poses into their ROIs.
 
@@ -37,6 +38,7 @@ def skeleton_features(
         roi_size: side R of the ROI in cells.
         limbs: pairs of parts.
     """
+    poses = geometry.as_floats(poses, "poses")
     center = jnp.arange(roi_size, dtype=poses.dtype)[:, None] + 0.5
     maps = _outer(*_part_profiles(poses, center))
     fields = _outer(*_limb_profiles(poses, center, limbs))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.people.parts import FLIPPED_PARTS, PART_NAMES
+from pose2seg_jax.people.parts import FLIPPED_PARTS, NUM_PARTS, PART_NAMES
 
 MIN_PARTS = 8  # a pose with fewer labelled parts says too little (authors' code)
 MIN_VISIBILITY = 0.4  # a part whose mean v is below is missing from a template (authors' code)
@@ -166,20 +166,39 @@ def load(path: str | pathlib.Path | None = None) -> Float[np.ndarray, "K P 3"]:
             raise TemplateError(
                 f"{where}: 'parts' must map each of {', '.join(PART_NAMES)} to [x, y, v]."
             ) from None
-        if row.shape != (len(PART_NAMES), 3) or not np.all(np.isfinite(row)):
+        if row.shape != (NUM_PARTS, 3):
             raise TemplateError(
-                f"{where}: 'parts' must hold {len(PART_NAMES)} finite triples [x, y, v],"
-                f" found an array of shape {row.shape}."
+                f"{where}: 'parts' must hold {NUM_PARTS} triples [x, y, v], found an array of shape"
+                f" {row.shape}."
             )
-        if (
-            np.any(row[:, 2] < 0)
-            or np.any(row[:, 2] > 2)
-            or np.any(np.abs(row[:, :2] - 0.5) > _REACH)
-        ):
-            raise TemplateError(
-                f"{where}: v must be in [0, 2], x and y within {_REACH:g} of the centre 0.5."
-            )
-        if np.sum(row[:, 2] > 0) < 2:
-            raise TemplateError(f"{where}: has fewer than two parts with v > 0.")
         rows.append(row)
-    return np.stack(rows)
+    made = np.stack(rows)
+    check(made, f"{file}: ")
+    return made
+
+
+def check(templates: Float[np.ndarray, "..."], where: str = "") -> None:
+    """Checks that an array can serve as templates.
+
+    Args:
+        templates: (K, 17, 3) with K > 0, (x, y, v) in the unit square.
+        where: what the message begins with.
+
+    Raises:
+        TemplateError: it cannot.
+    """
+    if templates.ndim != 3 or not len(templates) or templates.shape[1:] != (NUM_PARTS, 3):
+        raise TemplateError(
+            f"{where}templates must have the shape (K, {NUM_PARTS}, 3), not {templates.shape}."
+        )
+    for index, template in enumerate(templates):
+        points, visibility = template[:, :2], template[:, 2]
+        one = f"{where}template {index}"
+        if not np.all(np.isfinite(template)):
+            raise TemplateError(f"{one}: holds values that are not finite.")
+        if np.any((visibility < 0) | (visibility > 2)) or np.any(np.abs(points - 0.5) > _REACH):
+            raise TemplateError(
+                f"{one}: v must be in [0, 2], x and y within {_REACH:g} of the centre 0.5."
+            )
+        if np.sum(visibility > 0) < 2:
+            raise TemplateError(f"{one}: has fewer than two parts with v > 0.")

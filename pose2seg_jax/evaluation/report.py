@@ -7,7 +7,7 @@ import base64
 import html
 import io
 import logging
-import pathlib
+import os
 import string
 from collections.abc import Mapping, Sequence
 
@@ -16,10 +16,11 @@ import PIL.Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
-from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax import paths
+from pose2seg_jax.evaluation import coco_protocol
 from pose2seg_jax.people import coco
 from pose2seg_jax.people.images import ImageError, open_image
-from pose2seg_jax.pictures import visualize
+from pose2seg_jax.pictures import overlays, panels
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
 from pose2seg_jax.prediction.results import Result
 
@@ -58,12 +59,12 @@ $aligned
 
 
 def write(
-    path: str | pathlib.Path,
+    path: str | os.PathLike,
     predictor: Pose2SegPredictor,
     dataset: coco.Dataset,
-    images: str | pathlib.Path,
-    evaluation: evaluate.Evaluation,
-    workdir: str | pathlib.Path,
+    images: os.PathLike,
+    evaluation: coco_protocol.Evaluation,
+    workdir: str | os.PathLike,
     summary: str,
 ) -> None:
     """Writes the page.
@@ -78,7 +79,7 @@ def write(
         summary: a sentence on what was trained.
     """
     human = sorted(
-        dataset.human,
+        dataset.posed_images,
         key=lambda image: -len(coco.occluded_pairs(image, coco.OC_IOU)),
     )
     scenes: list[np.ndarray] = []
@@ -87,7 +88,9 @@ def write(
         if len(scenes) == _NUM_SCENES:
             break
         try:
-            opened = open_image(pathlib.Path(images) / image.file_name, (image.height, image.width))
+            opened = open_image(
+                paths.resolve(images) / image.file_name, (image.height, image.width)
+            )
         except ImageError as error:
             logging.warning("%s; it is not shown.", error)
             continue
@@ -97,7 +100,9 @@ def write(
         scenes.append(_scene(image, picture, poses, predictor(encoded, poses)))
         if len(aligned) < _NUM_ALIGNED:
             rois = predictor.rois(encoded, poses[:2])
-            aligned += visualize.alignment_panels(picture, poses[:2], rois)
+            aligned += panels.alignment_panels(
+                picture, poses[:2], rois.probabilities, rois.alignment.matrix
+            )
     page = _PAGE.substitute(
         title="Pose2Seg: people told apart by their poses",
         summary=html.escape(summary),
@@ -108,7 +113,7 @@ def write(
             _curve(name, points) for name, points in _read_curves(workdir).items() if points
         ),
     )
-    pathlib.Path(path).write_text(page)
+    paths.write_atomically(path, page)
 
 
 def _scene(image: coco.Image, picture: np.ndarray, poses: np.ndarray, result: Result) -> np.ndarray:
@@ -116,16 +121,16 @@ def _scene(image: coco.Image, picture: np.ndarray, poses: np.ndarray, result: Re
     boxes = [(person.bbox, person.id in members) for person in image.posed]
     return np.concatenate(
         [
-            visualize.draw_boxes(picture, boxes),
-            visualize.overlay(picture, result.rles, poses),
-            visualize.overlay(picture, [person.segmentation for person in image.posed]),
+            overlays.draw_boxes(picture, boxes),
+            overlays.overlay(picture, result.rles, poses),
+            overlays.overlay(picture, [person.segmentation for person in image.posed]),
         ],
         axis=1,
     )
 
 
-def _table(evaluation: evaluate.Evaluation) -> str:
-    lines = [evaluate.HEAD, *evaluate.cells(evaluation.rows)]
+def _table(evaluation: coco_protocol.Evaluation) -> str:
+    lines = [coco_protocol.HEAD, *coco_protocol.cells(evaluation.rows)]
     rows = [
         "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line) + "</tr>"
         for tag, line in zip(["th"] + ["td"] * len(lines), lines, strict=False)
@@ -143,9 +148,9 @@ def _figure(picture: np.ndarray) -> str:
     return f'<figure><img src="data:image/jpeg;base64,{data}" alt=""></figure>\n'
 
 
-def _read_curves(workdir: str | pathlib.Path) -> Mapping[str, list[tuple[int, float]]]:
+def _read_curves(workdir: str | os.PathLike) -> Mapping[str, list[tuple[int, float]]]:
     """Step and value of the scalars of a run, from TensorBoard's events."""
-    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
+    events = EventAccumulator(os.fspath(paths.resolve(workdir)), size_guidance={"tensors": 0})
     events.Reload()
     curves: dict[str, list[tuple[int, float]]] = {}
     for name in _CURVES:

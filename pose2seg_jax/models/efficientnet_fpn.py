@@ -4,6 +4,9 @@ EfficientNet-B0 (Tan and Le 2019) without squeeze-and-excitation and with ReLU6 
 TensorFlow's efficientnet/lite has it; 2.3 M parameters up to the stage used last here.
 """
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -94,6 +97,14 @@ class EfficientNetFPN(nn.Module):
     features: int
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
+    coarsest: ClassVar[int] = 32  # image pixels per cell of the coarsest level
+
+    @staticmethod
+    def is_frozen(path: Sequence[str]) -> bool:
+        """Whether the parameter at a path below the backbone keeps the value that it starts with."""
+        blocks = sum(stage[-1] for stage in STAGES[:_FROZEN])
+        first = {"Conv_0", *(f"InvertedResidual_{i}" for i in range(blocks))}
+        return path[0] in first or (path[-1] == "kernel" and path[-2].startswith("Depthwise"))
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Float[Array, "B h w C"]:

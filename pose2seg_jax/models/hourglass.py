@@ -14,8 +14,6 @@ from pose2seg_jax.models.layers import (
     upsample_nearest,
 )
 
-STRIDE = 4  # image pixels per feature pixel
-
 
 class Residual(nn.Module):
     """Pre-activation bottleneck: BN-ReLU before each convolution, half the width inside."""
@@ -75,6 +73,11 @@ class StackedHourglass(nn.Module):
     depth: int = 4
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
+
+    @property
+    def coarsest(self) -> int:
+        """Image pixels per cell of the coarsest level."""
+        return 4 * 2**self.depth
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Float[Array, "B h w C"]:

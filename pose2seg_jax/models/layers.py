@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pose2seg_jax import parallel
 from pose2seg_jax.alignment.geometry import Array
 
 Dtype = Any
@@ -90,7 +91,7 @@ class BatchNorm(nn.Module):
                 jnp.sum(values**2 * weights, axis=(0, 1, 2)),
             )
             if self.axis_name is not None and not self.is_initializing():
-                sums = jax.lax.psum(sums, self.axis_name)
+                sums = parallel.sum_over_devices(sums, self.axis_name)
             count = jnp.maximum(sums[0], 1)
             mean = sums[1] / count
             var = jnp.maximum(sums[2] / count - mean**2, 0)
@@ -152,22 +153,17 @@ def mean_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
 
 
-def ratio(times: float) -> fractions.Fraction:
-    """The ratio, of a denominator up to 64, that a float stands for: 1.6666667 for 5 to 3."""
-    return fractions.Fraction(times).limit_denominator(64)
-
-
-def shrink(x: Float[Array, "B H W C"], times: float) -> Float[Array, "B h w C"]:
-    """Makes images `times` smaller: a new cell is the mean of the square that it covers.
+def shrink(x: Float[Array, "B S S C"], side: int) -> Float[Array, "B s s C"]:
+    """Makes square images smaller: a new cell is the mean of the square that it covers.
 
     Cells that two squares share count in each by the part that is inside. The pattern repeats: for
     5 / 3, 5 x 5 cells become 3 x 3.
 
     Args:
-        x: images; `ratio(times)` takes their sides to whole numbers.
-        times: 1 or more.
+        x: images of side S.
+        side: the new side s, at most S; the smaller the terms of S / s, the less there is to add up.
     """
-    many, few = ratio(times).as_integer_ratio()
+    many, few = fractions.Fraction(x.shape[1], side).as_integer_ratio()
     ends = np.arange(few + 1) * many / few
     cells = np.arange(many)[:, None]
     inside = np.clip(np.minimum(ends[1:], cells + 1) - np.maximum(ends[:-1], cells), 0, None)
@@ -199,17 +195,19 @@ def upsample_nearest(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     return wide.reshape(batch, 2 * height, 2 * width, channels)
 
 
-def upsample_bilinear(x: Float[Array, "B H W C"], corners: bool = False) -> Float[Array, "B h w C"]:
+def upsample_bilinear(
+    x: Float[Array, "B H W C"], align_corners: bool = False
+) -> Float[Array, "B h w C"]:
     """Doubles height and width, linearly between pixel centres.
 
     Args:
         x: the maps.
-        corners: whether the centres of the outermost pixels stay where they are (PyTorch's
-            align_corners); otherwise the edges of the image do.
+        align_corners: whether the centres of the outermost pixels stay where they are (as in
+            PyTorch); otherwise the edges of the image do.
     """
     batch, height, width, channels = x.shape
     shape = (batch, 2 * height, 2 * width, channels)
-    if not corners:
+    if not align_corners:
         return jax.image.resize(x, shape, "bilinear")
     scale = jnp.asarray([(2 * side - 1) / (side - 1) for side in (height, width)], jnp.float32)
     return jax.image.scale_and_translate(

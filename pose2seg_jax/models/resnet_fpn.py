@@ -1,5 +1,7 @@
 """ResNet-50 with a feature pyramid, the backbone of the CVPR 2019 version."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -15,7 +17,6 @@ from pose2seg_jax.models.layers import (
 )
 
 UNITS = (3, 4, 6, 3)  # bottlenecks a stage
-COARSEST = 32  # image pixels per pixel of the coarsest level: sides of images must be multiples
 
 
 class ResNetFPN(nn.Module):
@@ -34,6 +35,7 @@ class ResNetFPN(nn.Module):
     features: int = 256
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
+    coarsest: ClassVar[int] = 32  # image pixels per cell of the coarsest level
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Float[Array, "B h w C"]:

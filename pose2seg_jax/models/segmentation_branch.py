@@ -1,5 +1,7 @@
 """The segmentation branch (paper 3.4), the authors' and a leaner one of ours: ROIs to mask logits."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
@@ -33,7 +35,7 @@ class SegmentationBranch(nn.Module):
         head_features: inner width of the bottleneck at full size (128).
         stem_features: channels after the first convolution (256).
         stem_kernel: its kernel (7).
-        corners: how it upsamples, see `upsample_bilinear`.
+        align_corners: how it upsamples, see `upsample_bilinear`.
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation; parameters are float32.
     """
@@ -43,9 +45,10 @@ class SegmentationBranch(nn.Module):
     head_features: int = 128
     stem_features: int = 256
     stem_kernel: int = 7
-    corners: bool = False
+    align_corners: bool = False
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
+    coarsest: ClassVar[int] = 2  # ROI cells per cell of the coarsest level
 
     @nn.compact
     def __call__(
@@ -55,7 +58,7 @@ class SegmentationBranch(nn.Module):
         x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train, valid))
         for _ in range(self.units):
             x = Bottleneck(self.features, self.axis_name, self.dtype)(x, train, valid)
-        x = upsample_bilinear(x, self.corners)
+        x = upsample_bilinear(x, self.align_corners)
         x = Bottleneck(self.head_features, self.axis_name, self.dtype)(x, train, valid)
         return Pointwise(1, use_bias=True, dtype=self.dtype)(x)[..., 0].astype(jnp.float32)
 
@@ -112,9 +115,14 @@ class LeanSegmentationBranch(nn.Module):
     units: int
     depth: int
     head_features: int
-    head_convs: int
+    head_convs: int = 1
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
+
+    @property
+    def coarsest(self) -> int:
+        """ROI cells per cell of the coarsest level."""
+        return 2 * 2**self.depth
 
     @nn.compact
     def __call__(

@@ -16,14 +16,17 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import pathlib
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.people.masks import encode_segmentation
+from pose2seg_jax.people.masks import check_size, encode_segmentation
 from pose2seg_jax.people.parts import NUM_PARTS, PART_NAMES
 
 # Annotations in the full COCO 2017 files, and COCOHUMAN in them (images, persons). The number of
@@ -61,6 +64,13 @@ class Person:
     area: float
     segmentation: dict[str, Any] | None
     is_crowd: bool
+
+    @property
+    def mask_area(self) -> float:
+        """The area of the mask in pixels; `area` where there is none. OCHuman's `area` is the box's."""
+        if self.segmentation is None:
+            return self.area
+        return float(mask_utils.area(self.segmentation))
 
     @property
     def has_pose(self) -> bool:
@@ -102,7 +112,7 @@ class Dataset:
     name: str = "COCOHUMAN"
 
     @property
-    def human(self) -> tuple[Image, ...]:
+    def posed_images(self) -> tuple[Image, ...]:
         """The images of COCOHUMAN: those with at least one posed person."""
         return tuple(image for image in self.images if image.posed)
 
@@ -112,7 +122,7 @@ class Dataset:
         return [person for image in images for person in image.posed]
 
 
-def read(path: str | pathlib.Path, content: Any = None) -> Dataset:
+def read(path: str | os.PathLike, content: Any = None) -> Dataset:
     """Reads and validates a COCO person keypoints file.
 
     Args:
@@ -122,7 +132,7 @@ def read(path: str | pathlib.Path, content: Any = None) -> Dataset:
     Raises:
         CocoError: the file is missing, is no COCO file, or contradicts itself.
     """
-    path = pathlib.Path(path)
+    path = paths.resolve(path)
     content = _check_lists(path, load_json(path) if content is None else content)
     categories = content["categories"]
     person_ids = [entry.get("id") for entry in categories if entry.get("name") == "person"]
@@ -144,6 +154,16 @@ def read(path: str | pathlib.Path, content: Any = None) -> Dataset:
                 raise CocoError(f"{where}: '{field}' must be {what}, not {entry.get(field)!r}.")
         if min(entry["height"], entry["width"]) < 1:
             raise CocoError(f"{where}: size {entry['width']}x{entry['height']} is no image size.")
+        try:
+            check_size(entry["height"], entry["width"])
+        except ValueError as error:
+            raise CocoError(f"{where}: is {error}.") from None
+        name = pathlib.PurePosixPath(entry["file_name"].replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or re.match("[A-Za-z]:", str(name)):
+            raise CocoError(
+                f"{where}: 'file_name' {entry['file_name']!r} leads out of the image directory; it must be"
+                " a path below it."
+            )
 
     persons: dict[int, list[Person]] = collections.defaultdict(list)
     skipped: dict[str, list[int]] = collections.defaultdict(list)
@@ -193,7 +213,7 @@ def counts(dataset: Dataset) -> dict[str, int]:
     """The sizes of COCOHUMAN and COCOHUMAN-OC in a file."""
     members = [pair for image in dataset.images if (pair := occluded_pairs(image))]
     return {
-        "images": len(dataset.human),
+        "images": len(dataset.posed_images),
         "persons": len(dataset.persons()),
         "oc_images": len(members),
         "oc_persons": sum(map(len, members)),
@@ -226,17 +246,29 @@ def parse_keypoints(values: Any, where: str) -> np.ndarray:
     return pose
 
 
+class EstimatedPoses(NamedTuple):
+    """The poses of one image in a keypoint results file.
+
+    Attributes:
+        poses: (P, 17, 3) float32 in continuous coordinates, v a visibility.
+        scores: (P,) of the persons; 1 where the file has none.
+    """
+
+    poses: np.ndarray
+    scores: np.ndarray
+
+
 def read_keypoint_results(
-    path: str | pathlib.Path, score_threshold: float
-) -> dict[int, np.ndarray]:
+    path: str | os.PathLike, score_threshold: float
+) -> dict[int, EstimatedPoses]:
     """Reads a COCO keypoint-results file; see `keypoint_results`."""
-    path = pathlib.Path(path)
+    path = paths.resolve(path)
     return keypoint_results(load_json(path), path, score_threshold)
 
 
 def keypoint_results(
     content: Any, path: pathlib.Path, score_threshold: float
-) -> dict[int, np.ndarray]:
+) -> dict[int, EstimatedPoses]:
     """Poses of COCO keypoint results.
 
     Args:
@@ -245,21 +277,28 @@ def keypoint_results(
         score_threshold: see `visibilities_from_scores`.
 
     Returns:
-        image id -> poses (P, 17, 3) in continuous coordinates, in the order of the file.
+        image id -> its persons, in the order of the file.
 
     Raises:
         CocoError: these are no keypoint results.
     """
-    poses, image_ids = [], []
+    poses, scores, rows = [], [], collections.defaultdict(list)
     for index, entry in enumerate(check_results(content, path, "keypoints")):
-        poses.append(parse_keypoints(entry["keypoints"], f"{path}: result {index}"))
-        image_ids.append(entry["image_id"])
-    grouped = collections.defaultdict(list)
-    if poses:
-        seen = visibilities_from_scores(np.stack(poses), score_threshold)
-        for image_id, pose in zip(image_ids, seen, strict=True):
-            grouped[image_id].append(pose)
-    return {image_id: np.stack(rows) for image_id, rows in grouped.items()}
+        where = f"{path}: result {index}"
+        poses.append(parse_keypoints(entry["keypoints"], where))
+        score = entry.get("score", 1.0)
+        if not is_number(score) or score < 0:
+            raise CocoError(f"{where}: 'score' must be a number, 0 or more, not {score!r}.")
+        scores.append(float(score))
+        rows[entry["image_id"]].append(index)
+    if not poses:
+        return {}
+    seen = visibilities_from_scores(np.stack(poses), score_threshold)
+    known = np.asarray(scores)
+    return {
+        image_id: EstimatedPoses(seen[indices], known[indices])
+        for image_id, indices in rows.items()
+    }
 
 
 def visibilities_from_scores(poses: np.ndarray, threshold: float) -> np.ndarray:
@@ -278,9 +317,9 @@ def visibilities_from_scores(poses: np.ndarray, threshold: float) -> np.ndarray:
     return np.where(third[..., None] > 0, poses, 0)
 
 
-def read_results(path: str | pathlib.Path, field: str) -> list[dict[str, Any]]:
+def read_results(path: str | os.PathLike, field: str) -> list[dict[str, Any]]:
     """Reads a COCO results file; see `check_results`."""
-    path = pathlib.Path(path)
+    path = paths.resolve(path)
     return check_results(load_json(path), path, field)
 
 

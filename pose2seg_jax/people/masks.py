@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from pycocotools import mask as mask_utils
 
 THRESHOLD = 0.5  # of the mask probability
+MAX_PIXELS = 2**31 - 1  # of an image: pycocotools counts in 32 bits
 
 
 def encode_mask(
@@ -23,7 +24,11 @@ def encode_mask(
         matrix: image to ROI.
         height: of the image.
         width: of the image.
+
+    Raises:
+        ValueError: the image has more than MAX_PIXELS.
     """
+    check_size(height, width)
     inside = probability > THRESHOLD
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     if not rows.size:
@@ -72,6 +77,16 @@ def _compress(counts: list[int], height: int, width: int) -> dict[str, Any]:
     return mask_utils.frPyObjects({"size": [height, width], "counts": counts}, height, width)
 
 
+def check_size(height: int, width: int) -> None:
+    """Checks that masks of an image can be counted.
+
+    Raises:
+        ValueError: the image has more than MAX_PIXELS.
+    """
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"an image of {width}x{height}, more pixels than a mask can hold")
+
+
 def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str, Any]:
     """A COCO segmentation (polygons, RLE, compressed RLE) as compressed RLE.
 
@@ -80,6 +95,7 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str,
     Raises:
         ValueError: it is none of the three, of another size, or contradicts itself.
     """
+    check_size(height, width)
     if isinstance(segmentation, list):
         polygons = []
         for polygon in segmentation:

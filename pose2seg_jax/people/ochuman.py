@@ -205,8 +205,8 @@ def write(
     else:
         content = convert(content, annotations, subset, iou_range)
     dataset = coco.read(annotations, content)
-    missing = [i.file_name for i in dataset.human if not (images / i.file_name).is_file()]
-    if missing or not dataset.human:
+    missing = [i.file_name for i in dataset.posed_images if not (images / i.file_name).is_file()]
+    if missing or not dataset.posed_images:
         what = f"{len(missing)} images, such as {missing[0]}" if missing else "nobody in the subset"
         raise coco.CocoError(f"{images}: does not fit {annotations}: {what} missing.")
     target = output / "annotations" / "person_keypoints_val2017.json"
@@ -242,7 +242,9 @@ def main() -> None:
         )
     except UserError as error:
         sys.exit(f"error: {error}")
-    print(f"{len(dataset.human)} images, {len(dataset.persons())} persons in {options.output}")
+    print(
+        f"{len(dataset.posed_images)} images, {len(dataset.persons())} persons in {options.output}"
+    )
 
 
 if __name__ == "__main__":

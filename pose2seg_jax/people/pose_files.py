@@ -36,12 +36,26 @@ class ImagePoses:
     Attributes:
         image_id: as the pose file names the image.
         poses: (P, 17, 3) in continuous image coordinates.
+        scores: (P,) of the persons; 1 where the file has none.
         size: (height, width) where the file says it.
     """
 
     image_id: int | str
     poses: np.ndarray
-    size: tuple[int, int] | None
+    scores: np.ndarray
+    size: tuple[int, int] | None = None
+
+    @classmethod
+    def sure(
+        cls, image_id: int | str, poses: np.ndarray, size: tuple[int, int] | None = None
+    ) -> "ImagePoses":
+        """Returns poses that have no scores."""
+        return cls(image_id, poses, np.ones(len(poses)), size)
+
+    @classmethod
+    def none(cls, image_id: int | str) -> "ImagePoses":
+        """Returns no poses."""
+        return cls.sure(image_id, np.zeros((0, NUM_PARTS, 3), np.float32))
 
 
 def read_poses(
@@ -96,7 +110,7 @@ def _read(path: pathlib.Path, threshold: float) -> dict[str, ImagePoses]:
     content = coco.load_json(path)
     if isinstance(content, list):
         results = coco.keypoint_results(content, path, threshold)
-        return {str(image_id): ImagePoses(image_id, poses, None) for image_id, poses in results.items()}  # fmt: skip
+        return {str(i): ImagePoses(i, found.poses, found.scores) for i, found in results.items()}  # fmt: skip
     if isinstance(content, dict) and "people" in content:
         return {_openpose_name(path): _openpose(path, content, threshold)}
     if not isinstance(content, dict) or "annotations" not in content:
@@ -110,7 +124,7 @@ def _read(path: pathlib.Path, threshold: float) -> dict[str, ImagePoses]:
         poses = np.zeros((len(image.posed), NUM_PARTS, 3), np.float32)
         for row, person in zip(poses, image.posed, strict=True):
             row[:] = person.pose
-        found[image.file_name] = ImagePoses(image.id, poses, (image.height, image.width))
+        found[image.file_name] = ImagePoses.sure(image.id, poses, (image.height, image.width))
     return found
 
 
@@ -172,4 +186,4 @@ def _arrays(
     every = np.concatenate([poses.astype(np.float32) for poses in arrays.values()])
     seen = coco.visibilities_from_scores(every, threshold)
     parts = np.split(seen, np.cumsum([len(poses) for poses in arrays.values()])[:-1])
-    return {name: ImagePoses(name, part, None) for name, part in zip(arrays, parts, strict=True)}
+    return {name: ImagePoses.sure(name, part) for name, part in zip(arrays, parts, strict=True)}

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from pose2seg_jax import parallel
-from pose2seg_jax.prediction.predictor import Network, RoiPrediction, predict_rois, to_image
+from pose2seg_jax.prediction.network import Network, RoiPrediction, predict_rois
 from pose2seg_jax.prediction.results import Result
 
 
@@ -20,11 +20,13 @@ class Persons(NamedTuple):
         poses: (P, 17, 3) in the coordinates of the original image.
         boxes: (P, 4) x, y, width, height; read only by networks that align by box.
         ids: of the P annotations, where the persons are annotated ones.
+        scores: (P,) of the poses, where an estimator made them.
     """
 
     poses: Float[np.ndarray, "P 17 3"]
     boxes: Float[np.ndarray, "P 4"]
     ids: Sequence[int] | None = None
+    scores: Float[np.ndarray, " P"] | None = None
 
 
 NOBODY = Persons(np.zeros((0, 17, 3), np.float32), np.zeros((0, 4), np.float32))
@@ -85,7 +87,7 @@ class BatchPredictor:
             chunks = [queue[start : start + self._slots] for queue in queues]
             on_devices = self._segment_chunk(variables, features, chunks, persons, sizes)
             started.append((chunks, on_devices))
-        return functools.partial(_finish, started, sizes)
+        return functools.partial(_finish, started, sizes, persons)
 
     def _segment_chunk(self, variables, features, chunks, persons, sizes):
         shape = (self._devices, self._slots)
@@ -103,7 +105,9 @@ class BatchPredictor:
         return self._segment(variables, features, poses, person_sizes, image_index, valid, boxes)
 
 
-def _finish(started, sizes: Int[np.ndarray, "D B 2"]) -> list[list[Result]]:
+def _finish(
+    started: Any, sizes: Int[np.ndarray, "D B 2"], persons: Sequence[Sequence[Persons]]
+) -> list[list[Result]]:
     """The results of chunks on the devices, each beside the (image, person) of its slots."""
     found: list[list[list[RoiPrediction]]] = [[[] for _ in row] for row in sizes]
     for chunks, on_devices in started:
@@ -115,13 +119,17 @@ def _finish(started, sizes: Int[np.ndarray, "D B 2"]) -> list[list[Result]]:
                 part = jax.tree.map(lambda values, d=d, slots=slots: values[d, slots], predicted)
                 found[d][b].append(part)
     return [
-        [_result(parts, size) for parts, size in zip(row, sizes[d].tolist(), strict=True)]
+        [
+            _result(parts, size, one.scores)
+            for parts, size, one in zip(row, sizes[d].tolist(), persons[d], strict=True)
+        ]
         for d, row in enumerate(found)
     ]
 
 
-def _result(parts: list[RoiPrediction], size: list[int]) -> Result:
+def _result(parts: list[RoiPrediction], size: list[int], scores: np.ndarray | None) -> Result:
     height, width = size
     if not parts:
-        return Result.of_nobody((height, width))
-    return to_image(jax.tree.map(lambda *p: np.concatenate(p), *parts), (height, width))
+        return Result.empty((height, width))
+    rois = jax.tree.map(lambda *p: np.concatenate(p), *parts)
+    return Result.from_rois(rois, (height, width), scores)

@@ -1,4 +1,4 @@
-"""Predicted persons in their image: from ROI to RLE on the host, and what the predictor returns."""
+"""`Result`: the predicted persons of an image."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float, Int
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax.alignment import affine_align
+from pose2seg_jax.people.masks import encode_mask
 from pose2seg_jax.people.parts import PERSON_CATEGORY
+from pose2seg_jax.prediction.network import RoiPrediction
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,13 +21,15 @@ class Result:
     Attributes:
         size: (height, width) of the image.
         rles: masks as COCO's compressed RLE.
-        scores: (P,) the model's own mask score in [0, 1], the IoU that it expects, see `losses.mask_score`.
+        mask_scores: (P,) the IoU that the network expects of each mask, in [0, 1], see `network.mask_score`.
+        pose_scores: (P,) how sure the pose estimator was of each pose; 1 for annotated ones.
         template: (P,) index of the pose template that was fitted; -1 for the fallback window.
     """
 
     size: tuple[int, int]
     rles: tuple[dict[str, Any], ...]
-    scores: Float[np.ndarray, " P"]
+    mask_scores: Float[np.ndarray, " P"]
+    pose_scores: Float[np.ndarray, " P"]
     template: Int[np.ndarray, " P"]
 
     def __post_init__(self):
@@ -35,20 +39,49 @@ class Result:
             ValueError: they do not.
         """
         count = len(self.rles)
-        if self.scores.shape != (count,) or self.template.shape != (count,):
-            raise ValueError(
-                f"{count} masks, but scores {self.scores.shape} and template {self.template.shape}"
-            )
+        for name in ("mask_scores", "pose_scores", "template"):
+            if getattr(self, name).shape != (count,):
+                raise ValueError(f"{count} masks, but {name} {getattr(self, name).shape}")
         sizes = {tuple(map(int, rle["size"])) for rle in self.rles}
         if sizes - {tuple(self.size)}:
             raise ValueError(f"masks of sizes {sorted(sizes)} in an image of {self.size}")
-        if not np.all((self.scores >= 0) & (self.scores <= 1)):
-            raise ValueError("scores outside of [0, 1]")
+        if not np.all((self.mask_scores >= 0) & (self.mask_scores <= 1)):
+            raise ValueError("mask_scores outside of [0, 1]")
+        if not np.all((self.pose_scores >= 0) & np.isfinite(self.pose_scores)):
+            raise ValueError("pose_scores must be finite and 0 or more")
 
     @classmethod
-    def of_nobody(cls, size: tuple[int, int]) -> "Result":
-        """The result for an image without persons."""
-        return cls(size, (), np.zeros(0), np.zeros(0, int))
+    def empty(cls, size: tuple[int, ...]) -> "Result":
+        """Returns the result for an image (height, width) without persons."""
+        height, width = size
+        return cls((height, width), (), np.zeros(0), np.zeros(0), np.zeros(0, int))
+
+    @classmethod
+    def from_rois(
+        cls, rois: RoiPrediction, size: tuple[int, int], pose_scores: Any = None
+    ) -> "Result":
+        """Takes what the network says of the persons of one image to that image, on the host.
+
+        Args:
+            rois: of the persons.
+            size: (height, width) of the image.
+            pose_scores: (P,), see above; None for ones.
+
+        Raises:
+            ValueError: scores of another number of persons, or not numbers of 0 or more.
+        """
+        rles = tuple(
+            encode_mask(np.asarray(probability), np.asarray(matrix), *size)
+            for probability, matrix in zip(rois.probabilities, rois.alignment.matrix, strict=True)
+        )
+        known = np.ones(len(rles)) if pose_scores is None else np.asarray(pose_scores, np.float64)
+        mask_scores = np.asarray(rois.scores, np.float64)
+        return cls(size, rles, mask_scores, known, np.asarray(rois.alignment.template))
+
+    @property
+    def scores(self) -> Float[np.ndarray, " P"]:
+        """The own score of each person: mask score times pose score."""
+        return self.mask_scores * self.pose_scores
 
     def __len__(self) -> int:
         """The number of persons."""
@@ -87,6 +120,8 @@ class Result:
                 "category_id": PERSON_CATEGORY,
                 "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode()},
                 "score": float(self.scores[index]),
+                "mask_score": float(self.mask_scores[index]),
+                "pose_score": float(self.pose_scores[index]),
                 "template": int(self.template[index]),
             }
             if person_ids is not None:

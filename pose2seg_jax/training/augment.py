@@ -4,22 +4,57 @@ The stream sends frames (decoded images, at most a little larger than the canvas
 coordinates of the original image; everything random happens here, keyed by the example's number.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Bool, Float, Key, UInt8
 
-from pose2seg_jax.alignment import affine_align, geometry, pose_noise
+from pose2seg_jax import random_roots
+from pose2seg_jax.alignment import geometry, pose_noise, sampling
 from pose2seg_jax.alignment.geometry import Array
+from pose2seg_jax.people.batches import TrainBatch
 from pose2seg_jax.people.parts import FLIPPED_PARTS
 
-_IDENTITY = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
-_BLOCK = 8 * _IDENTITY
+_BLOCK = geometry.scaling(8)
 _SAMPLES = 4  # samples of a mask per ROI cell and axis, whose mean stands for the area
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentOptions:
+    """How much training examples vary; fields of `config.augment`.
+
+    Attributes:
+        flip: whether half of the images mirror left and right.
+        rotation: of the image, largest angle in degrees, to either side.
+        scale: of the image, smallest and largest factor.
+        translation: of the image, largest shift as a share of the canvas.
+        color: strength of brightness, contrast and saturation; 0 for none.
+        pose_noise: largest level of `pose_noise.perturb_poses`; 0 for annotated poses.
+        roi_rotation: of a person's ROI, largest angle in degrees, to either side.
+        roi_scale: of a person's ROI, largest relative change, to either side.
+        roi_translation: of a person's ROI, largest shift as a share of the ROI.
+    """
+
+    flip: bool
+    rotation: float
+    scale: tuple[float, float]
+    translation: float
+    color: float
+    pose_noise: float
+    roi_rotation: float
+    roi_scale: float
+    roi_translation: float
+
+    @property
+    def extent(self) -> float:
+        """Side of what the canvas can see through the random matrix, in sides of the canvas."""
+        angle = math.radians(min(self.rotation, 45))
+        turned = math.cos(angle) + math.sin(angle) + 2 * self.translation
+        return turned / self.scale[0]
 
 
 class Canvas(NamedTuple):
@@ -28,10 +63,10 @@ class Canvas(NamedTuple):
     Attributes:
         images: (B, S, S, 3), black where no image is.
         poses: (N, 17, 3) on the canvas; parts outside of it are missing.
-        masks: (N, M, M / 8), each person's mask in a window of its own, eight pixels of a row a byte.
-        matrices: (N, 2, 3), from the pixels of those windows to the canvas.
+        masks: (N, M, M / 8), each person's mask in a square of its own, eight pixels of a row a byte.
+        matrices: (N, 2, 3), from the pixels of those squares to the canvas.
         valid: (N,), False for slots without a person, and where nothing of it is on the canvas, to
-            within half a block of 8 x 8 pixels of the mask's window.
+            within half a block of 8 x 8 pixels of the mask.
     """
 
     images: UInt8[Array, "B S S 3"]
@@ -41,55 +76,80 @@ class Canvas(NamedTuple):
     valid: Bool[Array, " N"]
 
 
-def to_canvas(config: ml_collections.ConfigDict, batch: dict[str, Array]) -> Canvas:
-    """Takes one device's part of a batch of `pipeline.train_batches` to the canvas; pure."""
-    side, options = config.dataset.image_size, config.augment
-    index, image_index = batch["index"], batch["image_index"]
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), index)
+def move_to_canvas(options: AugmentOptions, side: int, seed: int, batch: TrainBatch) -> Canvas:
+    """Takes one device's part of a batch to the canvas; pure.
+
+    Args:
+        options: how much the result varies.
+        side: of the canvas.
+        seed: of the run.
+        batch: without the axis of devices.
+    """
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    keys = fold(random_roots.key(seed, "augmentation"), batch.index)
     keys = jax.vmap(jax.random.split)(keys)
     random = random_matrices(
         keys[:, 0],
         side,
         flip=options.flip,
         rotation=options.rotation,
-        scale=tuple(options.scale),
+        scale=options.scale,
         translation=options.translation,
     )
-    matrices = geometry.compose(random, batch["to_canvas"])  # of the images
-    from_frame = geometry.compose(matrices, geometry.invert(batch["to_frame"]))
-    frames = jnp.asarray(batch["image"]).astype(jnp.float32)
-    images = affine_align.align_to_roi(frames, jnp.arange(len(frames)), from_frame, side)
+    matrices = geometry.compose(random, _view_matrices(batch.views, side))  # of the images
+    from_frame = geometry.compose(matrices, geometry.invert(batch.to_frame))
+    frames = jnp.asarray(batch.frames).astype(jnp.float32)
+    images = sampling.align_to_roi(frames, jnp.arange(len(frames)), from_frame, side)
     if options.color:
-        images = jitter_colors(keys[:, 1], images, options.color)
+        images = jitter_colors(
+            keys[:, 1], images, _shows_image(matrices, batch.sizes, side), options.color
+        )
     images = jnp.clip(jnp.round(images), 0, 255).astype(jnp.uint8)
 
-    original = batch["pose"]
+    original = batch.poses
     if options.pose_noise:
-        original = _perturb(config, batch, keys[image_index, 1])
-    poses = transform_poses(original, matrices[image_index], side)
-    valid = batch["valid"] & jnp.any(poses[..., 2] > 0, axis=-1)
-    to_mask = jnp.where(batch["valid"][:, None, None], batch["to_mask"], _IDENTITY)
-    from_mask = geometry.compose(matrices[image_index], geometry.invert(to_mask))
-    window = math.isqrt(8 * batch["mask"].shape[-1])
-    masks = jnp.asarray(batch["mask"]).reshape(-1, window, window // 8)
+        noise = fold(random_roots.key(seed, "training noise"), batch.index)
+        original = _perturb(options.pose_noise, batch, noise[batch.image_index])
+    poses = transform_poses(original, matrices[batch.image_index], side)
+    valid = batch.valid & jnp.any(poses[..., 2] > 0, axis=-1)
+    to_mask = jnp.where(batch.valid[:, None, None], batch.to_mask, geometry.IDENTITY[None])
+    from_mask = geometry.compose(matrices[batch.image_index], geometry.invert(to_mask))
+    mask_side = math.isqrt(8 * batch.masks.shape[-1])
+    masks = jnp.asarray(batch.masks).reshape(-1, mask_side, mask_side // 8)
     # Whether anything of a person is on the canvas is seen in blocks of 8 x 8 pixels.
-    blocks = jnp.any(masks.reshape(-1, window // 8, 8, window // 8) > 0, axis=2)
-    x, y = geometry.apply_to_grid(geometry.compose(from_mask, _BLOCK), window // 8, window // 8)
+    count = mask_side // 8
+    blocks = jnp.any(masks.reshape(-1, count, 8, count) > 0, axis=2)
+    x, y = geometry.apply_to_grid(geometry.compose(from_mask, _BLOCK), count, count)
     valid &= jnp.any(blocks & _within(x, y, side), axis=(1, 2))
     return Canvas(images, poses, masks, from_mask, valid)
 
 
+def _view_matrices(views: Float[Array, "B 4"], side: int) -> Float[jax.Array, "B 2 3"]:
+    """Matrices that letterbox a part of each image into the canvas."""
+    fitted = geometry.letterbox((views[:, 2:] - views[:, :2])[:, ::-1], side)
+    return fitted.at[:, :, 2].add(-fitted[:, :1, 0] * views[:, :2])
+
+
+def _shows_image(
+    matrices: Float[Array, "B 2 3"], sizes: Float[Array, "B 2"], side: int
+) -> Bool[jax.Array, "B S S"]:
+    """Where the canvas shows the image, not the black around it."""
+    x, y = geometry.apply_to_grid(geometry.invert(matrices), side, side)
+    height, width = (jnp.asarray(sizes)[:, axis, None, None] for axis in (0, 1))
+    return (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+
+
 def _perturb(
-    config: ml_collections.ConfigDict, batch: dict[str, Array], keys: Key[jax.Array, " N"]
+    largest: float, batch: TrainBatch, keys: Key[jax.Array, " N"]
 ) -> Float[jax.Array, "N P 3"]:
-    """The poses of a batch, each at a level of its own up to the config's."""
-    keys = jax.vmap(jax.random.fold_in)(keys, batch["person_id"])
+    """The poses of a batch, each at a level of its own up to the largest."""
+    keys = jax.vmap(jax.random.fold_in)(keys, batch.person_key)
     keys = jax.vmap(jax.random.split)(keys)
-    level = config.augment.pose_noise * jax.vmap(jax.random.uniform)(keys[:, 0])
-    covered = jnp.sum(jax.lax.population_count(jnp.asarray(batch["mask"])).astype(jnp.int32), -1)
-    to_mask = jnp.where(batch["valid"][:, None, None], batch["to_mask"], _IDENTITY)
-    linear = to_mask[:, 0, 0] * to_mask[:, 1, 1]  # the window is scaled along the axes only
-    return pose_noise.perturb_poses(keys[:, 1], batch["pose"], covered / linear, level)
+    level = largest * jax.vmap(jax.random.uniform)(keys[:, 0])
+    covered = jnp.sum(jax.lax.population_count(jnp.asarray(batch.masks)).astype(jnp.int32), -1)
+    to_mask = jnp.where(batch.valid[:, None, None], batch.to_mask, geometry.IDENTITY[None])
+    linear = to_mask[:, 0, 0] * to_mask[:, 1, 1]  # masks are scaled along the axes only
+    return pose_noise.perturb_poses(keys[:, 1], batch.poses, covered / linear, level)
 
 
 def random_matrices(
@@ -118,10 +178,7 @@ def random_matrices(
     mirror = jnp.where((u[:, 2] < 0) & flip, -1.0, 1.0)
     cos, sin = factor * jnp.cos(angle), factor * jnp.sin(angle)
     linear = jnp.stack([jnp.stack([cos * mirror, sin], -1), jnp.stack([-sin * mirror, cos], -1)], 1)
-    center = jnp.full((1, 1, 2), side / 2)
-    turned = geometry.apply(jnp.pad(linear, [(0, 0), (0, 0), (0, 1)]), center)[:, 0]
-    offset = side / 2 + side * translation * u[:, 3:] - turned
-    return jnp.concatenate([linear, offset[:, :, None]], axis=-1)
+    return geometry.about(linear, side / 2, side * translation * u[:, 3:])
 
 
 def transform_poses(
@@ -140,24 +197,64 @@ def transform_poses(
 
 
 def jitter_colors(
-    keys: Key[jax.Array, " B"], images: Float[Array, "B H W 3"], strength: float
+    keys: Key[jax.Array, " B"],
+    images: Float[Array, "B H W 3"],
+    inside: Bool[Array, "B H W"],
+    strength: float,
 ) -> Float[jax.Array, "B H W 3"]:
-    """Random brightness, contrast and saturation of images with values 0..255."""
+    """Changes brightness, contrast and saturation of images at random.
+
+    Args:
+        keys: (B,) random keys.
+        images: values 0..255.
+        inside: where there is image; the black around it stays as it is, and counts in no mean.
+        strength: largest relative change.
+    """
     u = jax.vmap(lambda key: jax.random.uniform(key, (3, 1, 1, 1), minval=-1.0, maxval=1.0))(keys)
     brightness, contrast, saturation = (strength * u[:, i] for i in range(3))
-    images = images + 255 / 2 * brightness
-    mean = jnp.mean(images, axis=(1, 2), keepdims=True)
-    images = mean + (images - mean) * (1 + contrast)
-    gray = jnp.sum(images * np.asarray([0.299, 0.587, 0.114], np.float32), -1, keepdims=True)
-    return gray + (images - gray) * (1 + saturation)
+    shown = inside[..., None]
+    changed = images + 255 / 2 * brightness
+    count = jnp.maximum(jnp.sum(shown, axis=(1, 2), keepdims=True), 1)
+    mean = jnp.sum(jnp.where(shown, changed, 0), axis=(1, 2), keepdims=True) / count
+    changed = mean + (changed - mean) * (1 + contrast)
+    gray = jnp.sum(changed * np.asarray([0.299, 0.587, 0.114], np.float32), -1, keepdims=True)
+    return jnp.where(shown, gray + (changed - gray) * (1 + saturation), images)
 
 
-def align_masks(
+def jitter_matrices(
+    keys: Key[jax.Array, " N"],
+    matrices: Float[Array, "N 2 3"],
+    roi_size: int,
+    *,
+    rotation: float,
+    scale: float,
+    translation: float,
+) -> Float[jax.Array, "N 2 3"]:
+    """Turns, scales and moves each ROI at random about its centre (authors' code, training only).
+
+    Args:
+        keys: (N,) random keys, one a person.
+        matrices: pose coordinates to ROI.
+        roi_size: side of the ROI in cells.
+        rotation: largest angle in degrees, to either side.
+        scale: largest relative change, to either side.
+        translation: largest shift as a share of the ROI, to either side, per axis.
+    """
+    limits = jnp.asarray([rotation * jnp.pi / 180, scale, translation, translation])
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (4,), minval=-1, maxval=1))(keys) * limits
+    factor = 1 + draws[:, 1]
+    cos, sin = factor * jnp.cos(draws[:, 0]), factor * jnp.sin(draws[:, 0])
+    linear = jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)
+    jitter = geometry.about(linear, roi_size / 2, roi_size * draws[:, 2:])
+    return geometry.compose(jitter, matrices)
+
+
+def align_packed_masks(
     canvas: Canvas, matrices: Float[Array, "N 2 3"], roi_size: int
 ) -> Float[jax.Array, "N R R"]:
     """The masks in the persons' ROIs: the share of each cell that is covered.
 
-    Like `affine_align.align_masks`, but of bits, each sample the pixel that it falls into. The mean
+    Like `sampling.align_masks`, but of bits, each sample the pixel that it falls into. The mean
     of 16 makes up for it, except where a person is smaller than the ROI. What lies outside of the
     canvas is not covered.
 
@@ -166,24 +263,24 @@ def align_masks(
         matrices: canvas to ROI.
         roi_size: side R of the ROI.
     """
-    side, window = canvas.images.shape[1], canvas.masks.shape[1]
-    fine = geometry.compose(_SAMPLES * _IDENTITY, matrices)
+    side, mask_side = canvas.images.shape[1], canvas.masks.shape[1]
+    fine = geometry.compose(geometry.scaling(_SAMPLES), matrices)
     count = _SAMPLES * roi_size
     shown = _within(*geometry.apply_to_grid(geometry.invert(fine), count, count), side)
     to_mask = geometry.invert(geometry.compose(fine, canvas.matrices))
     x, y = (jnp.floor(v).astype(jnp.int32) for v in geometry.apply_to_grid(to_mask, count, count))
-    shown &= (x >= 0) & (x < window) & (y >= 0) & (y < window)
+    shown &= (x >= 0) & (x < mask_side) & (y >= 0) & (y < mask_side)
     # One index into all bytes: a gather with three would first have to be put together.
-    row = jnp.arange(len(canvas.masks))[:, None, None] * window + jnp.clip(y, 0, window - 1)
-    byte = canvas.masks.reshape(-1)[row * (window // 8) + jnp.clip(x, 0, window - 1) // 8]
+    row = jnp.arange(len(canvas.masks))[:, None, None] * mask_side + jnp.clip(y, 0, mask_side - 1)
+    byte = canvas.masks.reshape(-1)[row * (mask_side // 8) + jnp.clip(x, 0, mask_side - 1) // 8]
     covered = jnp.where(shown, byte >> (7 - x % 8).astype(jnp.uint8) & 1, 0).astype(jnp.float32)
     return covered.reshape(-1, roi_size, _SAMPLES, roi_size, _SAMPLES).mean(axis=(2, 4))
 
 
 def boxes(canvas: Canvas) -> Float[jax.Array, "N 4"]:
     """(x, y, width, height) of the masks on the canvas; of invalid persons, any."""
-    side, window = canvas.images.shape[1], canvas.masks.shape[1]
-    x, y = geometry.apply_to_grid(canvas.matrices, window, window)
+    side, mask_side = canvas.images.shape[1], canvas.masks.shape[1]
+    x, y = geometry.apply_to_grid(canvas.matrices, mask_side, mask_side)
     inside = (jnp.unpackbits(canvas.masks, axis=-1) > 0) & _within(x, y, side)
     placed, inside = jnp.stack([x, y], axis=-1), inside[..., None]
     half = geometry.scale_of(canvas.matrices)[:, None] / 2  # of a pixel of the mask

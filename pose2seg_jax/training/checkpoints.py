@@ -4,7 +4,7 @@ A checkpoint holds the train state and the data position (examples consumed). It
 only when complete, so a run that is killed while writing goes on from the one before.
 """
 
-import pathlib
+import os
 from typing import Any
 
 import jax
@@ -12,9 +12,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from pose2seg_jax import parallel
+from pose2seg_jax import parallel, paths
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.training.train_state import TrainState, misfits
+from pose2seg_jax.models.variables import differences_of_arrays
+from pose2seg_jax.training.state import TrainState
 
 BEST_METRIC = "AP"
 
@@ -28,7 +29,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        workdir: str | pathlib.Path,
+        workdir: str | os.PathLike,
         *,
         keep_latest: int = 1,
         keep_best: int = 0,
@@ -45,7 +46,7 @@ class Checkpoints:
         Raises:
             CheckpointError: `read_only`, and there is no such directory.
         """
-        self._directory = pathlib.Path(workdir).resolve() / "checkpoints"
+        self._directory = paths.absolute(workdir) / "checkpoints"
         if read_only and not self._directory.is_dir():
             raise CheckpointError(self._nothing_there())
         policies: list[Any] = [checkpoint_managers.LatestN(keep_latest)]
@@ -68,6 +69,13 @@ class Checkpoints:
                 read_only=read_only,
             ),
         )
+
+    def __enter__(self) -> "Checkpoints":
+        """For `with`: closes at its end."""
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
 
     def _nothing_there(self) -> str:
         return (
@@ -160,7 +168,7 @@ def _check_shapes(saved: Any, like: TrainState, where: str) -> None:
         }
 
     found, expected = shapes(getattr(saved, "tree", saved)["params"]), shapes(like.params)
-    problems = misfits(found, expected)
+    problems = differences_of_arrays(found, expected)
     if problems:
         raise CheckpointError(
             f"{where}: was made with another model than the config describes: {sorted(problems)[0]}"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from clu import metric_writers
@@ -52,6 +53,13 @@ class MetricsLog:
         """Writes images (H, W, 3) uint8."""
         self._writer.write_images(step, {name: image[None] for name, image in images.items()})
         self._writer.flush()
+
+    def __enter__(self) -> "MetricsLog":
+        """For `with`: closes at its end."""
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
 
     def close(self) -> None:
         """Flushes everything."""

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
 from flax import traverse_util
+from jaxtyping import Key
 
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.models import efficientnet_fpn, pose2seg, resnet_fpn
-from pose2seg_jax.training import train_state
+from pose2seg_jax.models import NetworkSpec, efficientnet_fpn, pose2seg, resnet_fpn
+from pose2seg_jax.models.variables import init_variables, variable_shapes
 from pose2seg_jax.weights import torch_files
 
 # Parts of those networks that ours has no use for: the classifier, the pyramid's coarser levels, the
@@ -59,23 +59,24 @@ class _Layer(NamedTuple):
         return "Pointwise" in self.our_conv.rsplit("/", 1)[-1]
 
 
-def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Converted:
-    """Reads a checkpoint for the network of a config.
+def convert(spec: NetworkSpec, path: str | pathlib.Path, key: Key[jax.Array, ""]) -> Converted:
+    """Reads a checkpoint for a network.
 
     Args:
-        config: of a network with one of these backbones: ResNet50-FPN with the authors' branch
+        spec: of a network with one of these backbones: ResNet50-FPN with the authors' branch
             (configs/coco_human_r50fpn.py) or EfficientNet-Lite0 (configs/coco_human_lite.py).
         path: a PyTorch file; for the first, with the authors' weights or torchvision's ResNet-50, for the
             second, with EfficientNet-Lite0 as efficientnet_lite_pytorch names its tensors. What ImageNet's
             do not hold is initialised at random.
+        key: of that initialisation.
 
     Raises:
         TorchFileError: see `torch_files.read`.
         ConvertError: a tensor is missing, of another shape, or not finite; or the config has another
             network.
     """
-    lite = config.model.backbone_type == "efficientnet_lite0_fpn"
-    resnet = config.model.backbone_type == "resnet50_fpn" and not config.model.branch_depth
+    lite = spec.backbone["name"] == "efficientnet_lite0_fpn"
+    resnet = (spec.backbone["name"], spec.branch["name"]) == ("resnet50_fpn", "paper")
     if not (lite or resnet):
         raise ConvertError(
             "PyTorch weights are those of ResNet50-FPN with the authors' branch, or of EfficientNet-Lite0; use"
@@ -88,15 +89,14 @@ def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Conv
         for name, tensor in tensors.items()
         if not name.endswith("num_batches_tracked")
     }
-    model = train_state.create_model(config)
-    shapes = traverse_util.flatten_dict(train_state.variable_shapes(config, model), sep="/")
+    shapes = traverse_util.flatten_dict(variable_shapes(spec), sep="/")
     take = _arrays
     if lite:
         kind, layers, take = "ImageNet EfficientNet-Lite0", _efficientnet(), _folded
     elif "conv1.weight" in tensors and "layer4.2.conv3.weight" in tensors:
         kind, layers = "ImageNet ResNet-50", _resnet("", "downsample.0", "downsample.1")
     else:
-        kind, layers = "Pose2Seg, CVPR 2019", _authors(config)
+        kind, layers = "Pose2Seg, CVPR 2019", _authors(spec)
     flat: dict[str, np.ndarray] = {}
     used: set[str] = set()
     problems: list[str] = []
@@ -127,7 +127,7 @@ def convert(config: ml_collections.ConfigDict, path: str | pathlib.Path) -> Conv
             f"{path}: is of another model: {'; '.join(problems[:10])}{more}. This config takes {known}."
         )
     if kind.startswith("ImageNet"):
-        variables = train_state.init_variables(config, model, jax.random.key(config.seed))
+        variables = init_variables(spec, key)
         fresh = traverse_util.flatten_dict(jax.tree.map(np.asarray, variables), sep="/")
         flat = fresh | flat
     return Converted(traverse_util.unflatten_dict(flat, sep="/"), kind, unused)
@@ -162,16 +162,17 @@ def _bottleneck(
         )  # fmt: skip
 
 
-def _authors(config: ml_collections.ConfigDict) -> Iterator[_Layer]:
+def _authors(spec: NetworkSpec) -> Iterator[_Layer]:
     """All layers of the authors' network that we have too."""
     yield from _resnet("backbone.", "conv4", "bn4")
     for index, level in enumerate((4, 3, 2, 1)):
         yield _Layer(f"backbone.fpn_c{level}p{level}", "", f"backbone/Pointwise_{index}", "")
     yield _Layer("backbone.fpn_p1", "", "backbone/Conv_1", "")
     yield _Layer("segnet.conv1", "segnet.bn1", "branch/Conv_0", "branch/BatchNorm_0")
-    units = [f"segnet.layer1.{unit}." for unit in range(config.model.branch_units)]
+    count = spec.branch["units"]
+    units = [f"segnet.layer1.{unit}." for unit in range(count)]
     for index, there in enumerate([*units, "segnet.decoder1.0."]):
-        has_shortcut = index in (0, config.model.branch_units)
+        has_shortcut = index in (0, count)
         here = f"branch/Bottleneck_{index}/"
         yield from _bottleneck(there, here, has_shortcut, "downsample.0", "downsample.1")
     yield _Layer("segnet.pred_small", "", "branch/Pointwise_0", "")

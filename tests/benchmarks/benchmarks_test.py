@@ -20,7 +20,7 @@ def test_nms_keeps_the_better_of_two_overlapping_boxes(tmp_path):
     scores = np.random.RandomState(0).permutation(len(persons)) / len(persons)
     results = [
         {"image_id": image.id, "person_id": person.id, "score": float(scores[person.id - 1])}
-        for image in dataset.human
+        for image in dataset.posed_images
         for person in image.posed
     ]
     kept = {entry["person_id"] for entry in compare.suppress(dataset, results)}
@@ -34,7 +34,7 @@ def test_nms_keeps_the_better_of_two_overlapping_boxes(tmp_path):
         return width * height / (aw * ah + bw * bh - width * height)
 
     score = {entry["person_id"]: entry["score"] for entry in results}
-    for image in dataset.human:
+    for image in dataset.posed_images:
         ids = [person.id for person in image.posed]
         for a in ids:
             rivals = [b for b in ids if b != a and b in kept and overlap(a, b) > 0.5]

@@ -37,7 +37,7 @@ def _results(dataset, erode=0, seed=0):
 
 def test_metrics_equal_pycocotools(real_dataset, data_dir, tmp_path):
     results = _results(real_dataset, erode=12)
-    ours = evaluate.segmentation_metrics(evaluate.ground_truth(real_dataset.human), results)
+    ours = evaluate.segmentation_metrics(evaluate.ground_truth(real_dataset.posed_images), results)
 
     # The same by hand: COCO's own file without the persons that have no pose.
     content = json.loads(real_dataset.path.read_text())
@@ -84,7 +84,7 @@ def test_perfect_masks_score_one_and_pairs_are_counted(real_dataset):
 def test_finding_persons_without_a_pose_costs_nothing_where_they_are_ignored(real_dataset):
     everyone = [
         {"image_id": i.id, "category_id": 1, "segmentation": p.segmentation, "score": 0.5}
-        for i in real_dataset.human
+        for i in real_dataset.posed_images
         for p in i.persons
         if not p.is_crowd
     ]

@@ -40,7 +40,7 @@ def _convert(content, subset="all", iou_range=(0.0, 1.0)):
 def test_the_own_format_becomes_coco(native, tmp_path, caplog):
     dataset = ochuman.write(native / "ochuman.json", native / "images", tmp_path / "out")
     # Of 29 boxes 16 have a pose and a mask.
-    assert (len(dataset.human), len(dataset.persons())) == (10, 16)
+    assert (len(dataset.posed_images), len(dataset.persons())) == (10, 16)
     assert "13 persons have no pose or no mask" in caplog.text
     assert "'area' is that of the box" in caplog.text
     assert dataset.name == "OCHuman all, max IoU 0 to 1"
@@ -49,7 +49,7 @@ def test_the_own_format_becomes_coco(native, tmp_path, caplog):
     content = _content(native)
     names = content["keypoint_names"]
     images = dict(enumerate(content["images"], start=1))
-    for image in dataset.human:
+    for image in dataset.posed_images:
         theirs = [p for p in images[image.id]["annotations"] if p["keypoints"] and p["segms"]]
         for ours, person in zip(image.posed, theirs, strict=True):
             x1, y1, x2, y2 = person["bbox"]
@@ -74,7 +74,7 @@ def test_the_own_format_becomes_coco(native, tmp_path, caplog):
 def test_the_export_is_read_as_it_is(ochuman_dir, tmp_path, caplog):
     folder = ochuman_dir / "coco_format"
     dataset = ochuman.write(folder / "test_ochuman.json", folder / "images", tmp_path)
-    assert (len(dataset.human), len(dataset.persons())) == (3, 5)
+    assert (len(dataset.posed_images), len(dataset.persons())) == (3, 5)
     assert "'area' is that of the box" in caplog.text
     with pytest.raises(coco.CocoError, match="is an export of one subset already"):
         ochuman.write(folder / "test_ochuman.json", folder / "images", tmp_path, "val")

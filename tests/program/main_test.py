@@ -366,7 +366,7 @@ def test_an_evaluator_compiles_in_its_first_run_only(coco_dir, tmp_path):
 def test_annotated_poses_are_perturbed_alike_in_every_run(coco_dir):
     dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
     plain, once, again = (evaluate._annotated(dataset, level, seed=0) for level in (0.0, 1.0, 1.0))
-    for image in dataset.human:
+    for image in dataset.posed_images:
         persons = plain[image.id]
         np.testing.assert_array_equal(persons.poses, [person.pose for person in image.posed])
         assert persons.ids == [person.id for person in image.posed]

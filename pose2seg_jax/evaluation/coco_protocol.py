@@ -2,30 +2,19 @@
 
 import contextlib
 import dataclasses
-import functools
 import io
-import itertools
-import json
-import logging
-import pathlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-import jax
-import ml_collections
 import numpy as np
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from input_pipeline import synthetic
-from pose2seg_jax.alignment import pose_noise
-from pose2seg_jax.alignment.geometry import Array
-from pose2seg_jax.errors import UserError
+from pose2seg_jax import paths
 from pose2seg_jax.people import coco, masks
 from pose2seg_jax.people.parts import PERSON_CATEGORY
-from pose2seg_jax.prediction.batch_predictor import NOBODY, BatchPredictor, Persons
-from pose2seg_jax.prediction.predictor import Network
 
 COLUMNS = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AP(M+L)")
 HEAD = ("data", "predictions", "scores", *COLUMNS)
@@ -37,7 +26,6 @@ _AREAS = {
     "medium+large": (32**2, 1e10),
 }
 _OC_LOOSE_IOU = 0.3
-_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,13 +159,13 @@ def ground_truth(
             otherwise they are dropped (as in the authors' file).
 
     Raises:
-        coco.CocoError: a person has no mask.
+        coco.CocoError: a person that counts has no mask.
     """
     annotations = []
     for image in images:
         for person in image.persons:
             counts = person.has_pose and (members is None or person.id in members)
-            if person.segmentation is None:
+            if counts and person.segmentation is None:
                 raise coco.CocoError(
                     f"annotation {person.id} of image {image.id}: has no 'segmentation' to evaluate"
                     " against; use COCO's person_keypoints file."
@@ -191,7 +179,7 @@ def ground_truth(
                         "iscrowd": int(not counts),
                         "area": person.area,
                         "bbox": person.bbox.tolist(),
-                        "segmentation": person.segmentation,
+                        "segmentation": person.segmentation or _box_mask(image, person),
                     }
                 )
     return {
@@ -207,7 +195,7 @@ def evaluate_results(
     results: Sequence[Mapping[str, Any]],
     name: str,
     *,
-    posed: bool,
+    annotated: bool,
     data: str = coco.Dataset.name,
 ) -> Evaluation:
     """All rows for a list of results.
@@ -216,7 +204,7 @@ def evaluate_results(
         images: the evaluated images, with their persons.
         results: COCO segmentation results; `person_id` names the annotation whose pose was used.
         name: of the method, for the table.
-        posed: whether the results come from the annotated poses. Only then do the rows of the
+        annotated: whether the results come from the annotated poses. Only then do the rows of the
             pair members alone exist; otherwise rows in which persons without a pose are ignored
             are added.
         data: what the table calls the posed persons.
@@ -235,7 +223,7 @@ def evaluate_results(
             rows.append(Row(f"{label} ({count} persons)", name, scores, metrics))
 
     add(data, human, results)
-    if not posed:
+    if not annotated:
         add(f"{data}, others ignored", human, results, ignore_others=True)
     for label, iou in ((f"{data}-OC", coco.OC_IOU), ("box IoU > .3 (ours)", _OC_LOOSE_IOU)):
         pairs = {i.id: [p.id for p in coco.occluded_pairs(i, iou)] for i in human}
@@ -244,10 +232,10 @@ def evaluate_results(
         if not some:
             continue
         add(f"{label}, {len(some)} images, all", some, results, members=members)
-        if posed:
+        if annotated:
             only = [entry for entry in results if entry.get("person_id") in members]
             add(f"{label}, {len(some)} images, members", some, only, members=members)
-    return Evaluation(tuple(rows), tuple(results), _mean_iou(human, results) if posed else None)
+    return Evaluation(tuple(rows), tuple(results), _mean_iou(human, results) if annotated else None)
 
 
 def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]) -> float:
@@ -261,144 +249,25 @@ def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]
     return float(np.mean(ious)) if ious else float("nan")
 
 
-class Evaluator:
-    """Predicts and scores the validation split, for one state of a network after another.
+def _box_mask(image: coco.Image, person: coco.Person) -> dict[str, Any]:
+    """The box as a mask: what is ignored of a crowd, or of a person without a pose, that has no mask."""
+    x, y, width, height = person.bbox.tolist()
+    corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+    return masks.encode_segmentation([corners], image.height, image.width)
 
-    What is the same for all of them is done once: the annotations are read and checked when it is
-    made, the network is compiled in the first run.
 
-    Attributes:
+def evaluate_file(dataset: coco.Dataset, results_file: str | os.PathLike) -> Evaluation:
+    """Scores another method's COCO segmentation results under the same protocol.
+
+    Args:
         dataset: the annotations.
+        results_file: the results.
+
+    Raises:
+        CocoError: the file holds no such results, or results of other images.
     """
-
-    def __init__(
-        self,
-        config: ml_collections.ConfigDict,
-        pose_templates: Array,
-        poses_file: str | None = None,
-    ):
-        """Reads and checks everything but the images.
-
-        Args:
-            config: the experiment.
-            pose_templates: the templates.
-            poses_file: COCO keypoint results to use in place of the annotated poses.
-
-        Raises:
-            coco.CocoError: data is missing or does not fit together.
-            UserError: the config cannot be evaluated.
-        """
-        from input_pipeline import pipeline  # TensorFlow: only where a stream is read
-        from pose2seg_jax import parallel
-
-        self._config = config
-        self.dataset = validation(config)
-        self._posed = poses_file is None
-        if poses_file is None:
-            ground_truth(self.dataset.human)  # whether everybody has a mask
-            level = config.eval.pose_noise
-            self._persons = _annotated(self.dataset, level, config.seed)
-            self._name = "Pose2Seg, annotated poses" + (f", noise {level:g}" if level else "")
-        else:
-            if config.eval.pose_noise:
-                raise UserError("eval.pose_noise perturbs annotated poses; drop it or --poses.")
-            found = coco.read_keypoint_results(poses_file, config.eval.part_score_threshold)
-            _check_images(poses_file, found, self.dataset)
-            if config.align.method == "box":
-                raise UserError(
-                    "align.method=box takes its ROIs from annotated boxes; drop --poses."
-                )
-            self._persons = {
-                image_id: Persons(poses.astype(np.float32), np.zeros((len(poses), 4), np.float32))
-                for image_id, poses in found.items()
-            }
-            self._name = f"Pose2Seg, poses of {pathlib.Path(poses_file).name}"
-        self._devices = parallel.num_local_devices()
-        pipeline.share(config.eval, "batch_size", self._devices)
-        network = Network.from_config(config, pose_templates, config.eval.flip)
-        self._predictor = BatchPredictor(network, config.eval.persons_per_batch)
-
-    def run(self, variables: Any) -> Evaluation:
-        """The table of a network with these parameters and batch statistics."""
-        seen, results = self._predict(variables)
-        dataset = self.dataset
-        missing = len(dataset.human) - len(seen)
-        if missing:
-            logging.warning(
-                "%d images could not be read and are left out of the evaluation.", missing
-            )
-        kept = set(seen)
-        images = [image for image in dataset.images if image.id in kept]
-        return evaluate_results(images, results, self._name, posed=self._posed, data=dataset.name)
-
-    def _predict(self, variables: Any) -> tuple[list[int], list[dict[str, Any]]]:
-        """The ids of the images that were read, and their results."""
-        seen, entries = [], []
-        for ids, valid, wanted, finish in _one_ahead(self._started(variables)):
-            results = finish()
-            for d, b in zip(*np.nonzero(valid), strict=True):
-                seen.append(int(ids[d, b]))
-                entries += results[d][b].to_coco(seen[-1], wanted[d][b].ids)
-        return seen, entries
-
-    @functools.cached_property
-    def _builder(self) -> Any:
-        """The prepared images; to see whether they are prepared, all annotations are read."""
-        from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
-
-        options = self._config.dataset
-        return coco_human.prepare(synthetic.coco_dir(options), options.data_dir, "validation")
-
-    def _started(self, variables: Any) -> Iterator[tuple[Any, ...]]:
-        """Batches of which the devices know already."""
-        from input_pipeline import pipeline
-        from pose2seg_jax import parallel
-
-        variables = parallel.replicate(variables)
-        batches = pipeline.eval_batches(self._builder, self._config, num_devices=self._devices)
-        for batch in batches:
-            ids = np.where(batch["valid"], batch["image_id"], -1)
-            wanted = [[self._persons.get(int(image_id), NOBODY) for image_id in row] for row in ids]
-            sizes = np.stack([batch["height"], batch["width"]], axis=-1)
-            finish = self._predictor.start(variables, batch["image"], wanted, sizes)
-            yield ids, batch["valid"], wanted, finish
-
-
-def _annotated(dataset: coco.Dataset, noise: float, seed: int) -> dict[int, Persons]:
-    """The posed persons by image id, their poses perturbed."""
-    persons = dataset.persons()
-    poses = np.asarray([person.pose for person in persons], np.float32)
-    if noise and persons:
-        ids = np.asarray([person.id for person in persons]).astype(np.uint32)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), ids)
-        areas = np.asarray([person.area for person in persons], np.float32)
-        poses = np.asarray(pose_noise.perturb_poses(keys, poses, areas, noise))
-    of_person = {person.id: pose for person, pose in zip(persons, poses, strict=True)}
-    return {
-        image.id: Persons(
-            np.stack([of_person[person.id] for person in image.posed]),
-            np.stack([person.bbox for person in image.posed]).astype(np.float32),
-            [person.id for person in image.posed],
-        )
-        for image in dataset.human
-    }
-
-
-def _one_ahead(items: Iterable[_T]) -> Iterator[_T]:
-    """The same items, each only after the next one was made."""
-    items = iter(items)
-    held = list(itertools.islice(items, 1))
-    for item in items:
-        yield held.pop()
-        held.append(item)
-    yield from held
-
-
-def evaluate_file(config: ml_collections.ConfigDict, results_file: str) -> Evaluation:
-    """Scores another method's COCO segmentation results under the same protocol."""
-    dataset = validation(config)
     results = coco.read_results(results_file, "segmentation")
-    _check_images(results_file, {entry["image_id"] for entry in results}, dataset)
+    check_images(results_file, {entry["image_id"] for entry in results}, dataset)
     images = {image.id: image for image in dataset.images}
     persons = []
     for index, entry in enumerate(results):
@@ -419,32 +288,18 @@ def evaluate_file(config: ml_collections.ConfigDict, results_file: str) -> Evalu
                 f" {image.width}x{image.height}."
             ) from None
         persons.append({**entry, "segmentation": mask})
-    name = pathlib.Path(results_file).name
-    return evaluate_results(dataset.images, persons, name, posed=False, data=dataset.name)
+    name = os.path.basename(results_file)
+    return evaluate_results(dataset.images, persons, name, annotated=False, data=dataset.name)
 
 
-def save_results(path: str | pathlib.Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a COCO results JSON that pycocotools loads."""
-    pathlib.Path(path).write_text(json.dumps(list(results)))
-
-
-def validation(config: ml_collections.ConfigDict) -> coco.Dataset:
-    """The annotations of the validation split."""
-    return coco.read(annotation_file(config, "validation"))
-
-
-def annotation_file(config: ml_collections.ConfigDict, split: str) -> pathlib.Path:
-    """The annotation file of a split of the config's data.
+def check_images(
+    path: str | os.PathLike, image_ids: Collection[int | str], dataset: coco.Dataset
+) -> None:
+    """Checks that results are of a data set's images.
 
     Raises:
-        CocoError: it is missing; the message says where to get it.
+        CocoError: they name another image.
     """
-    from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
-
-    return coco_human.annotation_file(synthetic.coco_dir(config.dataset), split)
-
-
-def _check_images(path: str, image_ids: Collection[int], dataset: coco.Dataset) -> None:
     unknown = sorted(set(image_ids) - {image.id for image in dataset.images}, key=str)
     if unknown:
         raise coco.CocoError(
@@ -455,3 +310,8 @@ def _check_images(path: str, image_ids: Collection[int], dataset: coco.Dataset) 
 
 def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}".removeprefix("0")
+
+
+def save_results(path: str | os.PathLike, results: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a COCO results JSON that pycocotools loads."""
+    paths.write_atomically(path, json.dumps(list(results)))

@@ -1,0 +1,242 @@
+"""`Evaluator`: predicts and scores a data set, for one state of a network after another."""
+
+import collections
+import concurrent.futures
+import itertools
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from pose2seg_jax import parallel, random_roots
+from pose2seg_jax.alignment import pose_noise
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.people import coco
+from pose2seg_jax.people.images import ImageError, open_image
+from pose2seg_jax.prediction.batch_predictor import NOBODY, BatchPredictor, Persons
+from pose2seg_jax.prediction.network import Network
+
+_T = TypeVar("_T")
+
+
+class EvalBatch(NamedTuple):
+    """Images for D devices, B each.
+
+    Attributes:
+        images: letterboxed, RGB.
+        sizes: (height, width) of the original images; (1, 1) in padding.
+        image_id: of the annotations; -1 in padding.
+        valid: False in the padding of the last batch.
+    """
+
+    images: UInt8[np.ndarray, "D B S S 3"]
+    sizes: Int[np.ndarray, "D B 2"]
+    image_id: Int[np.ndarray, "D B"]
+    valid: Bool[np.ndarray, "D B"]
+
+
+class Evaluator:
+    """Predicts and scores the same images for one state of a network after another.
+
+    What is the same for all states is done once: the annotations are checked when it is made, the network is
+    compiled in the first run.
+
+    Attributes:
+        dataset: the annotations.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        dataset: coco.Dataset,
+        image_directory: os.PathLike,
+        persons: Mapping[int, Persons],
+        *,
+        name: str,
+        annotated: bool,
+        batch_size: int,
+        persons_per_batch: int,
+    ):
+        """Checks everything but the images.
+
+        Args:
+            network: the network.
+            dataset: the annotations.
+            image_directory: where its images are.
+            persons: by image id, whose masks are predicted; see `annotated_persons` and `estimated_persons`.
+            name: what the table calls the predictions.
+            annotated: whether the poses are those of the annotations.
+            batch_size: images over all devices; rounded up to a multiple of their number.
+            persons_per_batch: persons over all devices; more take further rounds.
+
+        Raises:
+            UserError: there is nothing to score, or a batch of no images.
+        """
+        coco_protocol.ground_truth(dataset.posed_images)  # whether everybody has a mask
+        if batch_size < 1 or persons_per_batch < 1:
+            raise UserError("config fields eval.batch_size and eval.persons_per_batch: 1 or more.")
+        self.dataset = dataset
+        self._directory = image_directory
+        self._persons = persons
+        self._name = name
+        self._annotated = annotated
+        self._network = network
+        self._devices = parallel.num_local_devices()
+        self._per_device = -(-batch_size // self._devices)
+        self._predictor = BatchPredictor(network, persons_per_batch)
+
+    def run(self, variables: Any) -> coco_protocol.Evaluation:
+        """Scores the network with these parameters and batch statistics.
+
+        Images that cannot be read are named and left out.
+
+        Raises:
+            UserError: none can be read.
+        """
+        seen, results = self._predict(variables)
+        wanted = len(self.dataset.posed_images)
+        if wanted and not seen:
+            raise UserError(
+                f"{self._directory}: none of the {wanted} images of {self.dataset.path} can be read."
+            )
+        if len(seen) < wanted:
+            logging.warning(
+                "%d of %d images could not be read and are left out of the evaluation.",
+                wanted - len(seen), wanted,
+            )  # fmt: skip
+        kept = set(seen)
+        images = [image for image in self.dataset.images if image.id in kept]
+        return coco_protocol.evaluate_results(
+            images, results, self._name, annotated=self._annotated, data=self.dataset.name
+        )
+
+    def _predict(self, variables: Any) -> tuple[list[int], list[dict[str, Any]]]:
+        """The ids of the images that were read, and their results."""
+        seen, entries = [], []
+        for batch, wanted, finish in one_ahead(self._started(parallel.replicate(variables))):
+            results = finish()
+            for d, b in zip(*np.nonzero(batch.valid), strict=True):
+                seen.append(int(batch.image_id[d, b]))
+                entries += results[d][b].to_coco(seen[-1], wanted[d][b].ids)
+        return seen, entries
+
+    def _started(self, variables: Any) -> Iterator[tuple[Any, ...]]:
+        """Batches of which the devices know already."""
+        for batch in self._batches():
+            wanted = [
+                [self._persons.get(int(image_id), NOBODY) for image_id in row]
+                for row in batch.image_id
+            ]
+            finish = self._predictor.start(variables, batch.images, wanted, batch.sizes)
+            yield batch, wanted, finish
+
+    def _batches(self) -> Iterator[EvalBatch]:
+        shape = (self._devices, self._per_device)
+        size = self._devices * self._per_device
+        side = self._network.spec.image_size
+        read = self._read_images()
+        while group := list(itertools.islice(read, size)):
+            batch = EvalBatch(
+                np.zeros((size, side, side, 3), np.uint8),
+                np.ones((size, 2), np.int64),
+                np.full(size, -1),
+                np.arange(size) < len(group),
+            )
+            for row, (image, canvas) in enumerate(group):
+                batch.images[row] = canvas
+                batch.sizes[row] = image.height, image.width
+                batch.image_id[row] = image.id
+            yield EvalBatch(*(values.reshape(*shape, *values.shape[1:]) for values in batch))
+
+    def _read_images(self) -> Iterator[tuple[coco.Image, np.ndarray]]:
+        """The images that can be read, letterboxed, in order; some are read ahead."""
+        ahead = 2 * self._devices * self._per_device
+        pending: collections.deque[tuple[coco.Image, concurrent.futures.Future]]
+        pending = collections.deque()
+        with concurrent.futures.ThreadPoolExecutor(parallel.num_cores()) as pool:
+            images = iter(self.dataset.posed_images)
+            while True:
+                for image in itertools.islice(images, ahead - len(pending)):
+                    pending.append((image, pool.submit(self._read_image, image)))
+                if not pending:
+                    return
+                image, canvas = pending.popleft()
+                try:
+                    yield image, canvas.result()
+                except ImageError as error:
+                    logging.warning("%s; skipped.", error)
+
+    def _read_image(self, image: coco.Image) -> np.ndarray:
+        path = self._directory / image.file_name  # type: ignore[operator]
+        opened = open_image(path, (image.height, image.width))
+        return self._network.letterbox_image(np.asarray(opened.convert("RGB")))
+
+
+def annotated_persons(dataset: coco.Dataset, noise: float, seed: int) -> dict[int, Persons]:
+    """Returns the posed persons of a data set by image id.
+
+    Args:
+        dataset: the annotations.
+        noise: level at which `pose_noise.perturb_poses` makes their poses wrong; 0 for none.
+        seed: of the noise.
+    """
+    persons = dataset.persons()
+    poses = np.asarray([person.pose for person in persons], np.float32)
+    if noise and persons:
+        ids = np.asarray([person.id for person in persons]).astype(np.uint32)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+            random_roots.key(seed, "evaluation noise"), ids
+        )
+        areas = np.asarray([person.mask_area for person in persons], np.float32)
+        poses = np.asarray(pose_noise.perturb_poses(keys, poses, areas, noise))
+    of_person = {person.id: pose for person, pose in zip(persons, poses, strict=True)}
+    return {
+        image.id: Persons(
+            np.stack([of_person[person.id] for person in image.posed]),
+            np.stack([person.bbox for person in image.posed]).astype(np.float32),
+            [person.id for person in image.posed],
+        )
+        for image in dataset.posed_images
+    }
+
+
+def estimated_persons(
+    path: str | os.PathLike,
+    dataset: coco.Dataset,
+    part_score_threshold: float,
+    person_score_threshold: float = 0.0,
+) -> dict[int, Persons]:
+    """Returns the persons of a COCO keypoint results file by image id.
+
+    Args:
+        path: the file.
+        dataset: the annotations whose images the file must be of.
+        part_score_threshold: parts with a lower score are missing.
+        person_score_threshold: persons with a lower score are left out.
+
+    Raises:
+        CocoError: the file holds no such results, or results of other images.
+    """
+    found = coco.read_keypoint_results(path, part_score_threshold)
+    coco_protocol.check_images(path, found, dataset)
+    persons = {}
+    for image_id, (poses, scores) in found.items():
+        kept = scores >= person_score_threshold
+        boxes = np.zeros((int(kept.sum()), 4), np.float32)
+        persons[image_id] = Persons(poses[kept], boxes, None, scores[kept])
+    return persons
+
+
+def one_ahead(items: Iterable[_T]) -> Iterator[_T]:
+    """Yields the same items, each only after the next one was made."""
+    items = iter(items)
+    held = list(itertools.islice(items, 1))
+    for item in items:
+        yield held.pop()
+        held.append(item)
+    yield from held

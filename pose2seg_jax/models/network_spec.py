@@ -1,0 +1,242 @@
+"""`NetworkSpec`: everything that the parameters of a network take for granted."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import flax.core
+import ml_collections
+import numpy as np
+from flax import traverse_util
+from jaxtyping import Float
+
+from pose2seg_jax.alignment import templates as pose_templates
+from pose2seg_jax.alignment.conventions import CONVENTIONS, SamplingConvention
+from pose2seg_jax.alignment.policies import POLICIES
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.models import efficientnet_fpn, hourglass, resnet_fpn, segmentation_branch
+from pose2seg_jax.people.parts import COCO_LIMBS, PAPER_LIMBS, Limbs
+
+# To add one: a Flax module that takes images to features at a quarter of their size, its options as fields, and
+# `coarsest`; then its name here.
+BACKBONES: dict[str, Any] = {
+    "hourglass": hourglass.StackedHourglass,
+    "resnet50_fpn": resnet_fpn.ResNetFPN,
+    "efficientnet_lite0_fpn": efficientnet_fpn.EfficientNetFPN,
+}
+BRANCHES: dict[str, Any] = {
+    "paper": segmentation_branch.SegmentationBranch,
+    "lean": segmentation_branch.LeanSegmentationBranch,
+}
+STRIDE = 4  # pixels of the image that a backbone sees, per cell of its features; of all backbones
+SKELETON_FEATURES: dict[str, Limbs | None] = {"paper": PAPER_LIMBS, "coco": COCO_LIMBS, "off": None}
+# What a Flax module has beside its options, or is given by the network around it.
+_NOT_OPTIONS = {"parent", "name", "axis_name", "dtype", "align_corners"}
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSpec:
+    """What a network is; two networks with equal specs can exchange their parameters.
+
+    Attributes:
+        image_size: side of the canvas, the square that images are fitted into, in pixels.
+        backbone_image_size: side at which the backbone sees the canvas, in pixels; at most `image_size`. A smaller
+            one saves time where the ROIs get the image itself (`image_in_roi`). (The paper has one size.)
+        roi_size: side of the ROI in cells.
+        skeleton_features: a key of SKELETON_FEATURES: "paper" draws 11 limbs (39 channels), "coco" 19 (55
+            channels), "off" leaves the Skeleton Features out.
+        image_in_roi: whether the ROI gets the image itself beside its features. A small person is a few cells of a
+            feature map, and a small network has no other way to the outline. (Not in the paper.)
+        sampling: a key of `conventions.CONVENTIONS`.
+        backbone: {"name": a key of BACKBONES, ...}, with all options of that module.
+        branch: {"name": a key of BRANCHES, ...}, with all options of that module.
+        policy: how persons are aligned, one of `policies.POLICIES`.
+        reflect: whether mirrored templates are tried (policy "affine_align").
+        templates: K templates of 17 parts (x, y, v) in the unit square.
+    """
+
+    image_size: int
+    backbone_image_size: int
+    roi_size: int
+    skeleton_features: str
+    image_in_roi: bool
+    sampling: str
+    backbone: flax.core.FrozenDict
+    branch: flax.core.FrozenDict
+    policy: str
+    reflect: bool
+    templates: tuple[tuple[tuple[float, float, float], ...], ...]
+
+    def __post_init__(self):
+        """Checks that the values fit together.
+
+        Raises:
+            UserError: one is unknown, or sizes do not divide; the message names the field.
+        """
+        for field, value, known in (
+            ("skeleton_features", self.skeleton_features, SKELETON_FEATURES),
+            ("sampling", self.sampling, CONVENTIONS),
+            ("alignment.policy", self.policy, POLICIES),
+        ):
+            if value not in known:
+                raise UserError(
+                    f"config field model.{field} is {value!r}; it must be one of {', '.join(known)}."
+                )
+        if not 0 < self.backbone_image_size <= self.image_size:
+            raise UserError(
+                f"config field model.backbone_image_size is {self.backbone_image_size}; it must be at most"
+                f" model.image_size, {self.image_size}."
+            )
+        if self.sampling == "pixel_indices" and self.backbone_image_size < self.image_size:
+            raise UserError(
+                "config field model.backbone_image_size must be that of the image with"
+                " model.sampling='pixel_indices': the CVPR 2019 version has one size."
+            )
+        for field, side, module in (
+            ("backbone_image_size", self.backbone_image_size, self.make_backbone()),
+            ("roi_size", self.roi_size, self.make_branch()),
+        ):
+            if side < 1 or side % module.coarsest:
+                raise UserError(
+                    f"config field model.{field} is {side}; it must be a multiple of {module.coarsest} for"
+                    f" {type(module).__name__}."
+                )
+
+    @classmethod
+    def from_config(cls, model: ml_collections.ConfigDict) -> "NetworkSpec":
+        """Reads `config.model` of an experiment, the template file that it names included.
+
+        Raises:
+            UserError: a field is missing, unknown or of another kind; TemplateError: the template file.
+        """
+        return cls._from_fields(model.to_dict(), pose_templates.load(model.alignment.templates))
+
+    def with_fields(self, fields: Mapping[str, Any]) -> "NetworkSpec":
+        """Returns the spec with some fields of `config.model` replaced.
+
+        Args:
+            fields: values by name, as {"backbone.features": 32, "alignment.templates": FILE}.
+
+        Raises:
+            UserError: as `from_config`.
+        """
+        changed = traverse_util.flatten_dict(self.to_dict(), sep=".") | dict(fields)
+        made = changed.pop("alignment.templates")
+        if "alignment.templates" in fields:
+            made = pose_templates.load(made)
+        nested = traverse_util.unflatten_dict(changed, sep=".")
+        return self._from_fields(nested, np.asarray(made, np.float32))
+
+    @classmethod
+    def from_json(cls, text: str) -> "NetworkSpec":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            UserError: it is no spec.
+        """
+        try:
+            fields = json.loads(text)
+            made = np.asarray(fields["alignment"]["templates"], np.float32)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"is no description of a network: {error!r}.") from None
+        pose_templates.check(made)
+        return cls._from_fields(fields, made)
+
+    def to_json(self) -> str:
+        """Returns the spec as JSON, in the form of `config.model`, the templates written out."""
+        return json.dumps(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in the form of `config.model`, the templates written out."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        alignment = {name: fields.pop(name) for name in ("policy", "reflect", "templates")}
+        parts = {name: dict(fields[name]) for name in ("backbone", "branch")}
+        return fields | parts | {"alignment": alignment}
+
+    def differences(self, other: "NetworkSpec") -> list[str]:
+        """Returns how another spec differs: "field: this value, that value" for each field."""
+        mine, theirs = (
+            traverse_util.flatten_dict(spec.to_dict(), sep=".") for spec in (self, other)
+        )
+        return [
+            f"{name}: {_shown(mine.get(name))}, {_shown(theirs.get(name))}"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
+        ]
+
+    @property
+    def convention(self) -> SamplingConvention:
+        """Where pixels are read."""
+        return CONVENTIONS[self.sampling]
+
+    @property
+    def limbs(self) -> Limbs | None:
+        """The limbs that Skeleton Features draw; None for no Skeleton Features."""
+        return SKELETON_FEATURES[self.skeleton_features]
+
+    @property
+    def template_array(self) -> Float[np.ndarray, "K P 3"]:
+        """The templates as float32."""
+        return np.asarray(self.templates, np.float32)
+
+    def make_backbone(self, **wiring: Any) -> Any:
+        """Returns the backbone's Flax module."""
+        return _make(BACKBONES, self.backbone, **wiring)
+
+    def make_branch(self, **wiring: Any) -> Any:
+        """Returns the segmentation branch's Flax module."""
+        if self.branch["name"] == "paper":
+            wiring["align_corners"] = self.convention.align_corners
+        return _make(BRANCHES, self.branch, **wiring)
+
+    @classmethod
+    def _from_fields(cls, given: Mapping[str, Any], templates: np.ndarray) -> "NetworkSpec":
+        fields = {**given} | {**given.get("alignment", {})}
+        fields.pop("alignment", None)
+        fields["backbone_image_size"] = fields.get("backbone_image_size") or fields.get(
+            "image_size"
+        )
+        fields["backbone"] = _options("backbone", BACKBONES, fields.get("backbone"))
+        fields["branch"] = _options("branch", BRANCHES, fields.get("branch"))
+        fields["templates"] = tuple(tuple(map(tuple, one)) for one in templates.tolist())
+        expected = {field.name for field in dataclasses.fields(cls)}
+        for problem, names in (
+            ("lacks", expected - fields.keys()),
+            ("has an unknown field", fields.keys() - expected),
+        ):
+            if names:
+                raise UserError(f"config field model {problem} {', '.join(sorted(names))}.")
+        return cls(**fields)
+
+
+def _options(field: str, known: Mapping[str, Any], given: Any) -> flax.core.FrozenDict:
+    """The options of a module, defaults filled in."""
+    name = given.get("name") if isinstance(given, Mapping) else given
+    if name not in known:
+        raise UserError(
+            f"config field model.{field}.name is {name!r}; it must be one of {', '.join(known)}."
+        )
+    fields = {f.name: f for f in dataclasses.fields(known[name]) if f.name not in _NOT_OPTIONS}
+    options = {key: value for key, value in given.items() if key != "name"}
+    unknown = sorted(options.keys() - fields.keys())
+    if unknown:
+        raise UserError(
+            f"config field model.{field}.{unknown[0]} does not belong to {field} '{name}', which has"
+            f" {', '.join(fields)}."
+        )
+    for key, option in fields.items():
+        value = options.setdefault(key, option.default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise UserError(
+                f"config field model.{field}.{key} must be a whole number, 0 or more, for '{name}'."
+            )
+    return flax.core.freeze({"name": name, **options})
+
+
+def _make(known: Mapping[str, Any], options: Mapping[str, Any], **wiring: Any) -> Any:
+    return known[options["name"]](**{k: v for k, v in options.items() if k != "name"}, **wiring)
+
+
+def _shown(value: Any) -> str:
+    return "other templates" if isinstance(value, tuple | list) else str(value)

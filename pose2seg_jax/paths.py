@@ -1,0 +1,98 @@
+"""Paths as users write them: `~` is the home directory, and some may be in a bucket (gs://)."""
+
+import os
+import pathlib
+import uuid
+
+from etils import epath
+
+from pose2seg_jax.errors import UserError
+
+_SCHEMES = ("gs://", "s3://", "az://")
+
+
+def resolve(path: str | os.PathLike) -> epath.Path:
+    """Returns a path that may be local or in a bucket, with `~` expanded.
+
+    Raises:
+        UserError: it has another scheme, as in "http://...", or the home directory is unknown.
+    """
+    text = os.fspath(path)
+    if "://" in text and not text.startswith(_SCHEMES):
+        raise UserError(f"{text}: expected a local path, or one of {', '.join(_SCHEMES)}.")
+    try:
+        return epath.Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{text}: {error}; write the path without '~'.") from None
+
+
+def absolute(path: str | os.PathLike) -> epath.Path:
+    """Returns `resolve`, made absolute where it is on this machine."""
+    found = os.fspath(resolve(path))
+    return epath.Path(found if found.startswith(_SCHEMES) else os.path.abspath(found))
+
+
+def local(path: str | os.PathLike, what: str) -> pathlib.Path:
+    """Returns a path on this machine, with `~` expanded.
+
+    Args:
+        path: as the user wrote it.
+        what: what it is for, as in "a weights file".
+
+    Raises:
+        UserError: it is not on this machine.
+    """
+    found = resolve(path)
+    if os.fspath(found).startswith(_SCHEMES):
+        raise UserError(f"{path}: {what} must be on this machine; copy it here first.")
+    return pathlib.Path(found)
+
+
+def make_directory(path: str | os.PathLike, what: str) -> epath.Path:
+    """Makes a directory, and those above it, unless it is there.
+
+    Args:
+        path: as the user wrote it.
+        what: the flag or field that names it.
+
+    Raises:
+        UserError: it is a file, or cannot be made.
+    """
+    found = resolve(path)
+    try:
+        found.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(
+            f"{what}={path}: is a file, or below one; it must be a directory."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{what}={path}: cannot be made: {error.strerror}.") from None
+    return found
+
+
+def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file that appears under its name when it is complete.
+
+    Every writer has a temporary file of its own, so that two processes cannot mix.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    target = resolve(path)
+    data = content.encode() if isinstance(content, str) else content
+    if os.fspath(target).startswith(_SCHEMES):  # objects of a bucket appear whole
+        target.write_bytes(data)
+        return
+    try:
+        _write_local(pathlib.Path(target), data)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror}.") from None
+
+
+def _write_local(target: pathlib.Path, data: bytes) -> None:
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

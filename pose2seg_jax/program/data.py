@@ -1,0 +1,116 @@
+"""Opening what a config names: data sets, the stream of training examples, the evaluator."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ml_collections
+
+from pose2seg_jax import parallel
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.evaluation import evaluator as evaluation
+from pose2seg_jax.people import coco, coco_layout
+from pose2seg_jax.people.batches import BatchIds, TrainBatch
+from pose2seg_jax.prediction.network import Network
+from pose2seg_jax.training.options import TrainOptions
+
+Stream = Iterator[tuple[TrainBatch, BatchIds]]
+
+
+def coco_directory(config: ml_collections.ConfigDict) -> str | None:
+    """Returns the COCO-layout directory of a config; generated people are made where they are missing."""
+    if config.dataset.coco_dir or "synthetic" not in config.dataset:
+        return config.dataset.coco_dir
+    from input_pipeline import synthetic
+
+    return synthetic.coco_dir(config.dataset)
+
+
+def validation(config: ml_collections.ConfigDict) -> coco.Dataset:
+    """Returns the annotations of the validation split."""
+    return coco.read(coco_layout.annotation_file(coco_directory(config), "validation"))
+
+
+def open_evaluator(
+    config: ml_collections.ConfigDict, network: Network, poses: str | None = None
+) -> evaluation.Evaluator:
+    """Returns the evaluator of a config's validation split.
+
+    Args:
+        config: the experiment.
+        network: the network that will be scored.
+        poses: COCO keypoint results in place of the annotated poses.
+
+    Raises:
+        UserError: data is missing, or does not fit together.
+    """
+    dataset, options = validation(config), config.prediction
+    if poses is None:
+        level = config.eval.pose_noise
+        persons = evaluation.annotated_persons(dataset, level, config.seed)
+        name = "Pose2Seg, annotated poses" + (f", noise {level:g}" if level else "")
+    else:
+        if network.spec.policy == "box":
+            raise UserError(
+                "a network that aligns by box takes annotated boxes; leave out --poses."
+            )
+        persons = evaluation.estimated_persons(
+            poses, dataset, options.part_score_threshold, options.person_score_threshold
+        )
+        name = f"Pose2Seg, poses of {os.path.basename(poses)}"
+    return evaluation.Evaluator(
+        network,
+        dataset,
+        coco_layout.image_directory(str(coco_directory(config)), "validation"),
+        persons,
+        name=name,
+        annotated=poses is None,
+        batch_size=config.eval.batch_size,
+        persons_per_batch=config.eval.persons_per_batch,
+    )
+
+
+def prepare_training(config: ml_collections.ConfigDict) -> Any:
+    """Returns the TFDS builder of the training split, its data prepared; the first process does it alone."""
+    from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+
+    return parallel.first_process_first(
+        "prepared", lambda: coco_human.prepare(coco_directory(config), config.dataset.data_dir)
+    )
+
+
+def training_content(config: ml_collections.ConfigDict) -> str:
+    """Returns a name of the content of the training split."""
+    from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+
+    return coco_human.content_fingerprint(str(coco_directory(config)), "train")
+
+
+def open_stream(
+    config: ml_collections.ConfigDict, options: TrainOptions, builder: Any
+) -> Callable[[int], Stream]:
+    """Returns a function from a data position to the stream of training batches from there on."""
+    from input_pipeline import pipeline
+    from input_pipeline.crops import CropOptions
+
+    augment = config.augment
+    crops = None
+    if augment.crop_probability:
+        margin = tuple(augment.crop_margin)
+        crops = CropOptions(augment.crop_probability, margin, options.augment.extent)
+    stream = pipeline.StreamOptions(
+        options.seed, options.batch_size, config.persons_per_batch, config.model.image_size, crops
+    )
+    process_index, process_count = parallel.processes()
+
+    def start(position: int) -> Stream:
+        return pipeline.train_batches(
+            builder,
+            stream,
+            position=position,
+            num_devices=parallel.num_local_devices(),
+            process_index=process_index,
+            process_count=process_count,
+        )
+
+    return start

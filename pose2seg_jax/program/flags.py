@@ -1,0 +1,247 @@
+"""The flags of main.py: what they are, which mode takes which, and a command line as a `Command`."""
+
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from pose2seg_jax.errors import UserError
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]  # of main.py and configs/
+_DEFAULT_CONFIG = "configs/coco_human.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """What a mode is for, and what it takes.
+
+    Attributes:
+        does: a sentence for --help.
+        needs: flags that must be given.
+        takes: flags that may be given besides; `--config` always may.
+        reads: beginnings of the config fields that have an effect; a changed field of another name is an error.
+    """
+
+    does: str
+    needs: tuple[str, ...]
+    takes: tuple[str, ...]
+    reads: tuple[str, ...]
+
+
+_NETWORK = ("workdir", "weights", "checkpoint")
+MODES = {
+    "train": Mode(
+        "Trains and evaluates; a run that was stopped goes on.",
+        ("workdir",), ("distributed",), ("",),
+    ),
+    "eval": Mode(
+        "Scores a network, or the masks of another method (--results).",
+        (), (*_NETWORK, "poses", "results", "output"),
+        ("model.", "dataset.", "eval.", "prediction.", "dtype", "seed"),
+    ),
+    "predict": Mode(
+        "Writes masks and pictures for photos.",
+        ("image", "poses", "output"), _NETWORK, ("model.", "prediction.", "dtype"),
+    ),
+    "report": Mode(
+        "Writes an HTML page about a run.",
+        ("workdir", "output"), ("checkpoint",),
+        ("model.", "dataset.", "eval.", "prediction.", "dtype", "seed"),
+    ),
+    "export_weights": Mode(
+        "Writes a checkpoint of a run as a weights file.",
+        ("workdir", "output"), ("checkpoint",), ("model.",),
+    ),
+    "convert_weights": Mode(
+        "Writes a PyTorch checkpoint as a weights file.",
+        ("from", "output"), (), ("model.", "seed"),
+    ),
+    "templates": Mode(
+        "Makes pose templates from annotations.",
+        ("output",), ("annotations", "split", "num_templates"), ("dataset.", "seed"),
+    ),
+}  # fmt: skip
+
+# Name and help; the modes that take each are in MODES.
+_TEXTS = (
+    ("workdir", "Directory of a run: checkpoints, run.json, TensorBoard, results."),
+    ("weights", "A weights file. Without it and --workdir, the model of the package."),
+    ("checkpoint", "Which checkpoint of --workdir: 'latest' (default), 'best' or a step."),
+    ("image", "An image file or a directory of images."),
+    ("poses", "predict: a pose file, or 'auto'. eval: COCO keypoint results."),
+    ("results", "COCO segmentation results of another method, to score instead."),
+    ("annotations", "COCO annotations with poses; default: the training split."),
+    ("split", "Only images with this 'split' field."),
+    ("from", "A PyTorch checkpoint; nothing in it is run."),
+    ("output", "predict: a directory; report: HTML; *_weights: safetensors; else JSON."),
+    ("distributed", "Several hosts: 'auto' (TPU pod, Slurm) or INDEX/COUNT@HOST:PORT."),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command line, checked.
+
+    Attributes:
+        mode: a key of MODES.
+        config: the experiment, with the overrides applied.
+        config_is_named: whether --config was given.
+        overrides: the config fields that were given, by name: {"optimizer.learning_rate": 0.001}.
+        values: the other flags, by name; None where one was not given.
+    """
+
+    mode: str
+    config: ml_collections.ConfigDict
+    config_is_named: bool
+    overrides: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        """The value of a flag, as `command.workdir`."""
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def parse(argv: Sequence[str]) -> Command | None:
+    """Reads a command line; None where it asked for --help, which is printed.
+
+    Args:
+        argv: the program's name and its arguments.
+
+    Raises:
+        UserError: a flag or field is unknown or has a wrong value, one is missing, or one would have no effect.
+    """
+    arguments, named = _with_config_file(argv[1:])
+    values = _define()
+    before = sys.argv
+    sys.argv = [argv[0], *arguments]  # where ml_collections looks for the fields that are set
+    try:
+        rest = values(sys.argv)
+        config = values["config"].value
+    except UserError:
+        raise
+    except flags.Error as error:
+        raise UserError(str(error)) from None
+    except AttributeError as error:
+        # ml_collections' own words, with the nearest field, in place of its stack trace.
+        if error.args and isinstance(error.args[0], KeyError):
+            raise UserError(f"the config has no field {error.args[0].args[0]}") from None
+        raise UserError(f"the config could not be read: {error!r}.") from None
+    except Exception as error:  # whatever a config file does
+        raise UserError(f"the config could not be read: {error!r}.") from None
+    finally:
+        sys.argv = before
+    if values["help"].value:
+        print(_help(values))
+        return None
+    if len(rest) > 1:
+        raise UserError(f"unknown argument '{rest[1]}'; flags begin with --.")
+    others = (*(name for name, _ in _TEXTS), "num_templates")
+    command = Command(
+        str(values["mode"].value),
+        config,
+        named,
+        dict(config_flags.get_override_values(values["config"])),
+        {name: values[name].value for name in others},
+    )
+    _check(command)
+    return command
+
+
+def _with_config_file(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The arguments with the path of a config file that exists, and whether --config was given."""
+    kept, path = [], None
+    rest = iter(arguments)
+    for argument in rest:
+        name, sign, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            path = value if sign else next(rest, "")
+        else:
+            kept.append(argument)
+    named = path is not None
+    file = pathlib.Path(os.path.expanduser(path if path is not None else _DEFAULT_CONFIG))
+    if not file.exists():  # main.py works from any directory
+        file = _ROOT / file
+    if not file.is_file():
+        raise UserError(f"--config={path}: is no file; the experiments are in {_ROOT / 'configs'}.")
+    return [f"--config={file}", *kept], named
+
+
+def _define() -> flags.FlagValues:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", _DEFAULT_CONFIG, "The experiment; --config.FIELD=VALUE sets a field.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_enum("mode", "train", list(MODES), "What to do.", flag_values=values)
+    for name, text in _TEXTS:
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    flags.DEFINE_integer(
+        "num_templates",
+        None,
+        "How many templates; default: 2, as the paper.",
+        1,
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("help", False, "Show this help.", flag_values=values, short_name="h")
+    return values
+
+
+def _check(command: Command) -> None:
+    """Whether the mode has what it needs, and nothing that would have no effect."""
+    mode = MODES[command.mode]
+    given = {name for name, value in command.values.items() if value is not None}
+    for name in mode.needs:
+        if name not in given:
+            raise UserError(f"--mode={command.mode} needs --{name}.")
+    for name in sorted(given - {*mode.needs, *mode.takes}):
+        others = [other for other, m in MODES.items() if name in (*m.needs, *m.takes)]
+        raise UserError(
+            f"--{name} has no effect in --mode={command.mode}; it is for --mode={', '.join(others)}."
+        )
+    if "weights" in given and "workdir" in given:
+        raise UserError("--weights and --workdir both name a network; leave one out.")
+    if "checkpoint" in given and "workdir" not in given:
+        raise UserError("--checkpoint has no effect without the --workdir of a run.")
+    if "results" in given:
+        for name in sorted(given & {*_NETWORK, "poses", "output"}):
+            raise UserError(f"--{name} has no effect with --results, which are scored as they are.")
+    if "poses" in given and command.mode == "eval" and "eval.pose_noise" in command.overrides:
+        raise UserError(
+            "--config.eval.pose_noise has no effect with --poses: it perturbs annotated poses."
+        )
+
+
+def _help(values: flags.FlagValues) -> str:
+    lines = ["python main.py --mode=MODE [flags]", ""]
+    for name, mode in MODES.items():
+        needs = " ".join(f"--{flag}=..." for flag in mode.needs)
+        takes = " ".join(f"[--{flag}]" for flag in mode.takes)
+        lines += [f"  --mode={name} {needs} {takes}".rstrip(), f"      {mode.does}"]
+    lines += ["", "Flags:"]
+    for name in ("config", "mode", *(name for name, _ in _TEXTS), "num_templates"):
+        lines.append(f"  --{name:14} {values[name].help}")
+    return "\n".join(lines)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Runs a command line; what the user can mend is one line on standard error, and exit status 1."""
+    try:
+        command = parse(argv)
+        if command is not None:
+            from pose2seg_jax.program import modes
+
+            modes.run(command)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {where}{error.strerror or error}")

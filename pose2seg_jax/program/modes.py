@@ -1,0 +1,400 @@
+"""One function a mode of main.py: it opens files and data, calls the library and writes files."""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import ml_collections
+import numpy as np
+import PIL.Image
+
+from pose2seg_jax import parallel, paths, random_roots
+from pose2seg_jax.alignment import templates as pose_templates
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.models import NetworkSpec
+from pose2seg_jax.people import coco, coco_layout
+from pose2seg_jax.people.images import ImageError, open_image
+from pose2seg_jax.people.pose_files import ImagePoses, read_poses
+from pose2seg_jax.pictures import overlays
+from pose2seg_jax.prediction.network import Network
+from pose2seg_jax.prediction.predictor import Pose2SegPredictor
+from pose2seg_jax.program import data
+from pose2seg_jax.program.flags import MODES, Command
+from pose2seg_jax.weights import files as weights
+from pose2seg_jax.weights.files import Weights
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_NUM_TEMPLATES = 2  # (paper)
+
+
+def run(command: Command) -> None:
+    """Runs the mode of a command.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    _quiet_libraries()
+    if command.output is not None and command.mode != "predict":  # before anything is computed
+        _check_output_file(command.output)
+    mode = {
+        "train": train,
+        "eval": evaluate,
+        "predict": predict,
+        "report": report,
+        "export_weights": export_weights,
+        "convert_weights": convert_weights,
+        "templates": make_templates,
+    }[command.mode]
+    mode(command)
+
+
+class Trained(NamedTuple):
+    """A trained network, and the config that it is used with.
+
+    Attributes:
+        weights: the network.
+        config: the experiment, whose `model` is that of the weights.
+    """
+
+    weights: Weights
+    config: ml_collections.ConfigDict
+
+    def network(self) -> Network:
+        """Returns what prediction needs beside the variables."""
+        return Network(self.weights.spec, self.config.dtype, self.config.prediction.flip)
+
+
+def train(command: Command) -> dict[str, float]:
+    """Trains a network, or goes on; returns the metrics of the final evaluation."""
+    from pose2seg_jax.training import run_record
+    from pose2seg_jax.training.checkpoints import Checkpoints
+    from pose2seg_jax.training.metrics_log import MetricsLog
+    from pose2seg_jax.training.options import TrainOptions
+    from pose2seg_jax.training.train import train as run_training
+
+    if command.distributed:
+        parallel.join(command.distributed)
+    config = command.config
+    options = TrainOptions.from_config(config)
+    workdir = os.fspath(paths.make_directory(command.workdir, "--workdir"))
+    parallel.first_process_first("generated", lambda: data.coco_directory(config))
+    quiet = parallel.processes()[0] > 0
+    with (
+        Checkpoints(
+            workdir, keep_latest=options.keep_latest, keep_best=options.keep_best
+        ) as checkpoints,
+        MetricsLog(workdir, options.num_steps, options.batch_size, quiet=quiet) as log,
+    ):
+        step = checkpoints.latest_step()
+        if step is None:
+            spec = NetworkSpec.from_config(config.model)
+            record = run_record.new(config, spec, data.training_content(config))
+        else:
+            record = run_record.read(workdir)
+            spec = _asked_for(config, record)
+            record = record.go_on(config, spec, data.training_content(config), step)
+        start = None
+        if step is None and config.init_weights:
+            start = weights.load_to_train_on(spec, config.init_weights)
+        elif step is None and spec.backbone["name"] == "efficientnet_lite0_fpn":
+            raise UserError(
+                "config field init_weights is empty, but the first stages of efficientnet_lite0_fpn stay as"
+                " they start: convert ImageNet's weights first, see configs/coco_human_lite.py."
+            )
+        # What only the evaluation needs is checked now, not after hours of training.
+        network = Network(spec, options.dtype, config.prediction.flip)
+        evaluator = data.open_evaluator(config, network)
+        open_batches = data.open_stream(config, options, data.prepare_training(config))
+        return run_training(
+            workdir, record, options, checkpoints, log, open_batches, evaluator, start
+        )
+
+
+def evaluate(command: Command) -> None:
+    """Prints the table of a network, and writes its results; or the table of another method's results."""
+    if command.results:
+        dataset = data.validation(command.config)
+        print(coco_protocol.evaluate_file(dataset, command.results).table())
+        return
+    trained = load_trained(command)
+    evaluator = data.open_evaluator(trained.config, trained.network(), command.poses)
+    evaluated = evaluator.run(trained.weights.variables)
+    output = command.output
+    if output is None and command.workdir:
+        output = paths.resolve(command.workdir) / "results.json"
+    if output is not None:
+        coco_protocol.save_results(output, evaluated.results)
+        print(f"{len(evaluated.results)} masks written to {output}")
+    print(evaluated.table())
+
+
+def predict(command: Command) -> None:
+    """Writes a COCO results file, and one overlay for each image; the poses "auto" are estimated."""
+    from pose2seg_jax.prediction import pose_estimators
+
+    directory = paths.local(command.output, "--output")
+    paths.make_directory(directory, "--output")
+    trained = load_trained(command)
+    options = trained.config.prediction
+    predictor = Pose2SegPredictor(trained.network(), trained.weights.variables)
+    files = image_files(command.image)
+    threshold = options.part_score_threshold
+    estimate = None
+    matched: dict[pathlib.Path, ImagePoses] = {}
+    if command.poses == "auto":
+        estimate = pose_estimators.rtmo(score_threshold=threshold)
+    else:
+        matched = read_poses(paths.local(command.poses, "--poses"), files, threshold)
+    results, skipped, below = [], 0, 0
+    try:
+        for path in files:
+            found = matched.get(path)
+            if found is None:
+                if not estimate:
+                    logging.warning(
+                        "%s: %s holds no pose of this image; no mask is predicted.",
+                        path, command.poses,
+                    )  # fmt: skip
+                found = ImagePoses.none(path.stem)
+            try:
+                picture = np.asarray(open_image(path, found.size).convert("RGB"))
+            except ImageError as error:
+                logging.warning("%s; skipped.", error)
+                skipped += 1
+                continue
+            if estimate:
+                found = ImagePoses.sure(path.stem, estimate(picture))
+            kept = found.scores >= options.person_score_threshold
+            below += int(np.sum(~kept))
+            poses = found.poses[kept]
+            result = predictor(picture, poses, found.scores[kept])
+            results += result.to_coco(found.image_id)
+            drawn = overlays.overlay(picture, result.rles, poses)
+            PIL.Image.fromarray(drawn).save(directory / f"{path.name}_overlay.png")
+    finally:  # what is done is kept, whatever happens to the next image
+        coco_protocol.save_results(directory / "results.json", results)
+    if below:
+        logging.warning(
+            "%d persons with a score below prediction.person_score_threshold, %g, are left out.",
+            below, options.person_score_threshold,
+        )  # fmt: skip
+    if skipped:
+        logging.warning("skipped %d of %d images.", skipped, len(files))
+    print(f"{len(results)} masks and their overlays written to {directory}")
+
+
+def report(command: Command) -> None:
+    """Writes an HTML page about a run, and prints its table."""
+    from pose2seg_jax.evaluation import report as page
+
+    trained = load_trained(command)
+    config = trained.config
+    evaluator = data.open_evaluator(config, trained.network())
+    evaluated, dataset = evaluator.run(trained.weights.variables), evaluator.dataset
+    page.write(
+        command.output,
+        Pose2SegPredictor(trained.network(), trained.weights.variables),
+        dataset,
+        coco_layout.image_directory(str(data.coco_directory(config)), "validation"),
+        evaluated,
+        command.workdir,
+        f"Step {trained.weights.provenance['step']} of {config.num_steps}, {config.batch_size} images a"
+        f" step, {trained.weights.spec.image_size} px; scored on the {len(dataset.persons())} people of"
+        f" {dataset.path}.",
+    )
+    print(f"page with pictures: {command.output}")
+    print(evaluated.table())
+
+
+def export_weights(command: Command) -> None:
+    """Writes a checkpoint of a run as one weights file."""
+    from pose2seg_jax.training import run_record
+
+    loaded = load_trained(command).weights
+    record = run_record.read(command.workdir)
+    provenance = {
+        **loaded.provenance,
+        "trained_with": record.config,
+        "changes": record.changes,
+        "data": record.data,
+        "versions": _versions(),
+    }
+    weights.save(command.output, loaded._replace(provenance=provenance))
+    size = paths.resolve(command.output).stat().length / 2**20
+    print(f"step {provenance['step']} written to {command.output} ({size:.1f} MiB)")
+
+
+def convert_weights(command: Command) -> None:
+    """Writes the weights of a PyTorch checkpoint as one weights file."""
+    from pose2seg_jax.weights import convert
+
+    spec = NetworkSpec.from_config(command.config.model)
+    source = paths.local(command.values["from"], "--from")
+    key = random_roots.key(command.config.seed, "initialisation")
+    converted = convert.convert(spec, source, key)
+    with open(source, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    provenance = {
+        "converted_from": {"file": source.name, "sha256": digest},
+        "kind": converted.kind,
+        "versions": _versions(),
+    }
+    weights.save(command.output, Weights(spec, converted.variables, provenance))
+    print(f"{converted.kind} written to {command.output}")
+    if converted.unused:
+        print(f"not used: {', '.join(converted.unused)}")
+
+
+def make_templates(command: Command) -> None:
+    """Makes pose templates from COCO annotations, or the config's training split, as JSON."""
+    config, output = command.config, command.output
+    annotations = command.annotations
+    if annotations is None:
+        annotations = coco_layout.annotation_file(data.coco_directory(config), "train")
+    dataset = coco.read(annotations)
+    persons = dataset.persons(split=command.split)
+    if not persons:
+        of_split = f" of split '{command.split}'" if command.split else ""
+        raise coco.CocoError(f"{annotations}: holds no person with a pose{of_split}.")
+    count = command.num_templates or _NUM_TEMPLATES
+    made, shares = pose_templates.make_templates(
+        np.stack([person.pose for person in persons]).astype(np.float64),
+        np.stack([person.bbox for person in persons]),
+        count,
+        config.seed,
+    )
+    made_by = {
+        "command": f"python main.py --mode=templates --annotations={os.path.basename(annotations)}"
+        + (f" --split={command.split}" if command.split else "")
+        + f" --num_templates={count} --output={os.path.basename(output)}",
+        "persons": len(persons),
+        "seed": config.seed,
+    }
+    pose_templates.save(output, made, shares, made_by)
+    shown = ", ".join(f"{share:.1%}" for share in shares)
+    print(f"{len(made)} templates of {len(persons)} persons ({shown} of them) written to {output}")
+
+
+def load_trained(command: Command) -> Trained:
+    """Returns the network of a run, of a weights file or of the package, and the config to use it with.
+
+    Without --config, the config is the run's, or that of configs/coco_human.py, with the fields of the command line.
+
+    Raises:
+        UserError: there is none, or the command line would change the network.
+    """
+    if command.workdir:
+        loaded, base = _restore(
+            command.workdir, command.checkpoint or "latest", command.config.dtype
+        )
+        source = f"the run in {command.workdir}"
+    else:
+        loaded = weights.load(command.weights)
+        base = command.config.copy_and_resolve_references()
+        source = command.weights or "the model of the package"
+    overrides = dict(command.overrides)
+    model = {
+        k.removeprefix("model."): overrides.pop(k) for k in [*overrides] if k.startswith("model.")
+    }
+    if command.config_is_named:
+        config, asked = command.config, NetworkSpec.from_config(command.config.model)
+    else:
+        config = base
+        _refuse_without_effect(command.mode, config, overrides)
+        config.update_from_flattened_dict(overrides)
+        asked = loaded.spec.with_fields(model)
+    differences = loaded.spec.differences(asked)
+    if differences:
+        raise UserError(
+            f"config.model is not the network of {source}, which comes as it is (its value, the one asked"
+            f" for): {'; '.join(differences)}. Leave these fields, or --config, out."
+        )
+    return Trained(loaded, config)
+
+
+def _restore(
+    workdir: str, checkpoint: str, dtype: str
+) -> tuple[Weights, ml_collections.ConfigDict]:
+    """The network in a checkpoint of a run, and the config of the run."""
+    from pose2seg_jax.training import run_record
+    from pose2seg_jax.training.checkpoints import Checkpoints
+    from pose2seg_jax.training.optimizer import create_optimizer
+    from pose2seg_jax.training.options import TrainOptions
+    from pose2seg_jax.training.state import abstract_state
+
+    record = run_record.read(workdir)
+    config = record.config_dict()
+    options = TrainOptions.from_config(config)
+    optimizer = create_optimizer(options.optimizer, options.num_steps, record.spec)
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        state, _ = checkpoints.restore(abstract_state(record.spec, optimizer), checkpoint)
+    return Weights(record.spec, state.variables, {"step": int(state.step)}), config
+
+
+def _asked_for(config: ml_collections.ConfigDict, record: Any) -> NetworkSpec:
+    """The network of a config; a template file that has gone is that of the run, which has its own copy."""
+    try:
+        return NetworkSpec.from_config(config.model)
+    except pose_templates.TemplateError:
+        name = "model.alignment.templates"
+        if record.current.get(name) != config.model.alignment.templates:
+            raise
+        fields = config.model.to_dict()
+        fields["alignment"]["templates"] = record.spec.templates
+        return NetworkSpec.from_json(json.dumps(fields))
+
+
+def _refuse_without_effect(
+    mode: str, config: ml_collections.ConfigDict, overrides: dict[str, Any]
+) -> None:
+    """A field that the mode does not read may be named only with the value that it has."""
+    from pose2seg_jax.training.run_record import flat
+
+    before = flat(config.to_dict())
+    for name, value in overrides.items():
+        known = before.get(name)
+        same = list(known) == list(value) if isinstance(value, tuple) and known else known == value
+        if not same and not name.startswith(MODES[mode].reads):
+            raise UserError(
+                f"--config.{name}={value} has no effect in --mode={mode}; leave it out."
+            )
+
+
+def image_files(image: str) -> list[pathlib.Path]:
+    """Returns the image file of a path, or those in a directory, sorted.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = paths.local(image, "--image")
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES)
+        if not files:
+            raise UserError(f"{path}: holds no image ({', '.join(sorted(_IMAGE_SUFFIXES))}).")
+        return files
+    if not path.exists():
+        raise UserError(f"{path}: does not exist; --image takes an image file or a directory.")
+    return [path]
+
+
+def _check_output_file(output: str) -> None:
+    path = paths.resolve(output)
+    if path.is_dir():
+        raise UserError(f"--output={output}: is a directory; name a file in it.")
+    paths.make_directory(path.parent, "--output")
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("jax", "flax")}
+
+
+def _quiet_libraries() -> None:
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of what is meant

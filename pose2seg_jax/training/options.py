@@ -1,0 +1,70 @@
+"""`TrainOptions`: what training takes from a config, beside the network and the data."""
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.training.augment import AugmentOptions
+from pose2seg_jax.training.optimizer import OptimizerOptions, create_schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """How a network is trained; configs/coco_human.py explains the fields."""
+
+    seed: int
+    num_steps: int
+    batch_size: int
+    dtype: str
+    dice: float
+    augment: AugmentOptions
+    optimizer: OptimizerOptions
+    log_every: int
+    checkpoint_every: int
+    eval_every: int
+    panels_every: int
+    keep_latest: int
+    keep_best: int
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict) -> "TrainOptions":
+        """Reads an experiment.
+
+        Raises:
+            UserError: a value that nothing can be done with; the message names the field.
+        """
+        for field, least in (
+            ("seed", 0), ("num_steps", 0), ("batch_size", 1), ("persons_per_batch", 1), ("log_every", 0),
+            ("checkpoint_every", 0), ("eval_every", 0), ("panels_every", 0), ("keep_latest", 1),
+            ("keep_best", 0),
+        ):  # fmt: skip
+            if config[field] < least:
+                raise UserError(
+                    f"config field {field} is {config[field]}; it must be {least} or more."
+                )
+        if config.dtype not in ("float32", "bfloat16"):
+            raise UserError(
+                f"config field dtype is '{config.dtype}'; it must be one of float32, bfloat16."
+            )
+        optimizer = _take(OptimizerOptions, config.optimizer)
+        create_schedule(optimizer, config.num_steps)  # checks its name
+        return _take(
+            cls,
+            config,
+            dice=config.loss.dice,
+            augment=_take(AugmentOptions, config.augment),
+            optimizer=optimizer,
+        )
+
+
+def _take(options: type, config: ml_collections.ConfigDict, **made: Any) -> Any:
+    """An options dataclass from the fields of a config that have its names."""
+    values = {
+        field.name: config[field.name]
+        for field in dataclasses.fields(options)
+        if field.name not in made
+    }
+    frozen = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in values.items()}
+    return options(**frozen, **made)
