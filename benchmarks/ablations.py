@@ -22,22 +22,24 @@ import ml_collections
 
 from benchmarks import rows
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.evaluation import evaluate
-from pose2seg_jax.program import commands
-from pose2seg_jax.training.train import train
+from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.people import coco_layout
+from pose2seg_jax.prediction.network import Network
+from pose2seg_jax.program import data, modes, runs
 
 BASE = "as configured"
 # Fields that differ from the config.
 CHANGES: dict[str, dict[str, Any]] = {
     BASE: {},
-    "no Skeleton Features": {"model.limbs": "none"},
-    "39 channels": {"model.limbs": "paper"},
-    "alignment by box": {"align.method": "box"},
-    "1 template": {"align.num_templates": 1},
-    "3 templates": {"align.num_templates": 3},
-    "no reflection": {"align.reflect": False},
+    "no Skeleton Features": {"model.skeleton_features": "off"},
+    "39 channels": {"model.skeleton_features": "paper"},
+    "alignment by box": {"model.alignment.policy": "box"},
+    "1 template": {},
+    "3 templates": {},
+    "no reflection": {"model.alignment.reflect": False},
     "ROI 128": {"model.roi_size": 128},
 }
+_NUM_TEMPLATES = {"1 template": 1, "3 templates": 3}
 # The paper's argument: these with three seeds, the others with one.
 _SEVERAL = (BASE, "no Skeleton Features", "alignment by box")
 _SEEDS = (0, 1, 2)
@@ -56,11 +58,12 @@ def changed(
     config = base.copy_and_resolve_references()
     config.update_from_flattened_dict(CHANGES[name])
     config.seed = seed
-    if config.align.num_templates != base.align.num_templates:
-        made = workdir / f"templates-{config.align.num_templates}.json"
+    if count := _NUM_TEMPLATES.get(name):
+        made = workdir / f"templates-{count}.json"
         if not made.exists():
-            commands.templates(config, None, None, str(made))
-        config.align.templates = str(made)
+            source = coco_layout.annotation_file(data.coco_directory(config), "train")
+            modes.write_templates(source, None, count, seed, made)
+        config.model.alignment.templates = str(made)
     return config
 
 
@@ -85,15 +88,16 @@ def once(output: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, 
 def _train(config: ml_collections.ConfigDict, run: pathlib.Path) -> dict[str, Any]:
     """Trains what is not trained yet; the metrics at its end."""
     start = time.perf_counter()
-    found = train(config, str(run))
+    found = runs.train(config, str(run))
     minutes = (time.perf_counter() - start) / 60
     found = found or _evaluate(config, run)  # it had been trained, and stopped before its JSON
     return {"steps": config.num_steps, "minutes, last start": round(minutes, 1), **found}
 
 
 def _evaluate(config: ml_collections.ConfigDict, run: pathlib.Path) -> dict[str, Any]:
-    trained = commands.restore(config, str(run))
-    return evaluate.Evaluator(config, trained.templates).run(trained.variables).summary()
+    trained, _ = runs.restore(str(run))
+    network = Network(trained.spec, config.dtype, config.prediction.flip)
+    return data.open_evaluator(config, network).run(trained.variables).summary()
 
 
 def ablate(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -109,19 +113,19 @@ def ablate(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             config = changed(base, name, seed, workdir)
             make = functools.partial(_train, config, workdir / slug)
             found.append(once(workdir / f"{slug}.json", make))
-        lines.append((name, str(len(seeds)), *(_spread([f[c] for f in found]) for c in _COLUMNS)))
+        lines.append((name, str(len(seeds)), *(spread([f[c] for f in found]) for c in _COLUMNS)))
     noisy: list[Sequence[str]] = [("pose noise", "", *_COLUMNS)]
     for level in _NOISE:
         config = changed(base, BASE, _SEEDS[0], workdir)
         config.eval.pose_noise = level
         make = functools.partial(_evaluate, config, workdir / _slug(BASE, _SEEDS[0]))
         content = once(workdir / f"noise-{level:g}.json", make)
-        noisy.append((f"level {level:g}", "", *(_spread([content[c]]) for c in _COLUMNS)))
+        noisy.append((f"level {level:g}", "", *(spread([content[c]]) for c in _COLUMNS)))
     for table in (lines, noisy):
-        print("\n".join(evaluate.align_columns(table, left=1)), end="\n\n")
+        print("\n".join(coco_protocol.align_columns(table, left=1)), end="\n\n")
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Mean, and half of what the seeds differ by."""
     text = f"{statistics.mean(values):.3f}"
     return text if len(values) == 1 else f"{text} +-{(max(values) - min(values)) / 2:.3f}"

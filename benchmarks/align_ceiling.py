@@ -17,18 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from input_pipeline.coco_human.coco_human_dataset_builder import annotation_file
-from pose2seg_jax.alignment import affine_align, templates
-from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.alignment import affine_align, sampling, templates
+from pose2seg_jax.evaluation import coco_protocol
 from pose2seg_jax.people import coco, parts
+from pose2seg_jax.people.coco_layout import annotation_file
 
 _CHUNK = 8
 
 
 def _round_trip(masks, poses, sizes, pose_templates, *, roi_size, reflect):
     alignment = affine_align.align_poses(poses, pose_templates, sizes, roi_size, reflect=reflect)
-    rois = affine_align.align_masks(masks, alignment.matrix, roi_size)
-    back = affine_align.reverse_align(rois, alignment.matrix, *masks.shape[1:])
+    rois = sampling.align_masks(masks, alignment.matrix, roi_size)
+    back = sampling.reverse_align(rois, alignment.matrix, *masks.shape[1:])
     return back > 0.5, alignment.fallback
 
 
@@ -76,7 +76,9 @@ def main() -> None:
             results.append(
                 {"image_id": image.id, "category_id": 1, "segmentation": rle, "score": 1.0}
             )
-    metrics = evaluate.segmentation_metrics(evaluate.ground_truth(dataset.posed_images), results)
+    metrics = coco_protocol.segmentation_metrics(
+        coco_protocol.ground_truth(dataset.posed_images), results
+    )
     print(f"{len(people)} persons of {dataset.path}, ROI {options.roi_size}")
     print(f"fallbacks {np.mean(fallbacks):.1%}, mean IoU {np.mean(ious):.4f}")
     print("  ".join(f"{name} {metrics[name]:.4f}" for name in ("AP", "AP-M", "AP-L")))

@@ -21,10 +21,10 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from benchmarks import pose_floor, rows
-from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.evaluation import coco_protocol
 from pose2seg_jax.people import coco
-from pose2seg_jax.program import commands
-from pose2seg_jax.training.train import train
+from pose2seg_jax.prediction.network import Network
+from pose2seg_jax.program import data, runs
 
 NMS_IOU = 0.5
 _POSE, _BOX, _NMS = "pose alignment", "box alignment", f"box alignment, NMS at {NMS_IOU}"
@@ -43,27 +43,27 @@ def suppress(dataset: coco.Dataset, results: Sequence[Mapping]) -> list[Mapping]
     return kept
 
 
-def rows_of(evaluation: evaluate.Evaluation, name: str) -> list[evaluate.Row]:
+def rows_of(evaluation: coco_protocol.Evaluation, name: str) -> list[coco_protocol.Row]:
     """All persons and OC pairs, with own scores."""
     wanted = ("COCOHUMAN (", "COCOHUMAN-OC")
     rows = [row for row in evaluation.rows if row.data.startswith(wanted) and row.scores == "own"]
-    return [evaluate.Row(row.data, name, row.scores, row.metrics) for row in rows]
+    return [coco_protocol.Row(row.data, name, row.scores, row.metrics) for row in rows]
 
 
 def compare(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Trains what is not trained yet, and prints the table."""
     found = {}
-    for method in ("pose", "box"):
+    for method, policy in (("pose", "affine_align"), ("box", "box")):
         config = base.copy_and_resolve_references()
-        config.align.method = method
+        config.model.alignment.policy = policy
         config.dataset.data_dir = str(workdir / "data")
-        train(config, str(workdir / method))
-        trained = commands.restore(config, str(workdir / method))
-        evaluator = evaluate.Evaluator(config, trained.templates)
+        runs.train(config, str(workdir / method))
+        trained, _ = runs.restore(str(workdir / method))
+        evaluator = data.open_evaluator(config, Network(trained.spec, config.dtype))
         found[method] = evaluator.run(trained.variables)
     dataset = evaluator.dataset  # the same for both
     kept = suppress(dataset, found["box"].results)
-    suppressed = evaluate.evaluate_results(dataset.images, kept, "", posed=True)
+    suppressed = coco_protocol.evaluate_results(dataset.images, kept, "", annotated=True)
     methods = {
         _POSE: found["pose"],
         _BOX: found["box"],
@@ -72,17 +72,17 @@ def compare(base: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     }
     table = [row for name, evaluation in methods.items() for row in rows_of(evaluation, name)]
     table.sort(key=lambda row: row.data)  # stable: the methods stay in order
-    print("\n".join(evaluate.text_table(table)))
+    print("\n".join(coco_protocol.text_table(table)))
     members = {person.id for image in dataset.posed_images for person in coco.occluded_pairs(image)}
     count = len(dataset.persons())
     print(
         f"{len(members)} of {count} persons ({len(members) / count:.0%}) are in a pair with box IoU >"
         f" {coco.OC_IOU}; NMS drops {len(found['box'].results) - len(kept)} persons."
     )
-    for data in sorted({row.data for row in table}):
-        ap = {row.predictions: row.metrics["AP"] for row in table if row.data == data}
+    for name in sorted({row.data for row in table}):
+        ap = {row.predictions: row.metrics["AP"] for row in table if row.data == name}
         print(
-            f"{data}: pose over box with NMS {ap[_POSE] - ap[_NMS]:+.3f} AP (x"
+            f"{name}: pose over box with NMS {ap[_POSE] - ap[_NMS]:+.3f} AP (x"
             f" {ap[_POSE] / max(ap[_NMS], 1e-9):.2f}), of which without NMS"
             f" {ap[_BOX] - ap[_NMS]:+.3f} and alignment by pose {ap[_POSE] - ap[_BOX]:+.3f}"
         )

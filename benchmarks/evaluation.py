@@ -16,12 +16,13 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from benchmarks import rows
-from pose2seg_jax.alignment import affine_align
-from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.alignment import affine_align, sampling
+from pose2seg_jax.evaluation import coco_protocol, evaluator
 from pose2seg_jax.people import coco
 from pose2seg_jax.prediction import batch_predictor
-from pose2seg_jax.prediction.predictor import RoiPrediction, to_image
-from pose2seg_jax.weights import files as weights
+from pose2seg_jax.prediction.network import Network, RoiPrediction
+from pose2seg_jax.prediction.results import Result
+from pose2seg_jax.program import data
 
 _REPEATS = 3
 _ASKED = 0.15  # the most of an evaluation that may be spent outside the network
@@ -64,7 +65,7 @@ def _true_rois(
 ) -> list[tuple[coco.Image, RoiPrediction]]:
     """The true masks in their ROIs."""
     align = jax.jit(affine_align.align_poses, static_argnums=3, static_argnames="reflect")
-    pull = jax.jit(affine_align.align_masks, static_argnums=2)
+    pull = jax.jit(sampling.align_masks, static_argnums=2)
     found = []
     for image in dataset.posed_images:
         side = max(image.height, image.width)
@@ -86,15 +87,16 @@ def main() -> None:
     options = parser.parse_args()
     config = rows.load_config(options)
     loaded = rows.network(config, options.weights)
-    config = weights.with_network(config, loaded)
-    variables, pose_templates = loaded.variables, loaded.templates
-    dataset = evaluate.validation(config)
-    true = _true_rois(dataset, pose_templates, config.model.roi_size)
+    variables, spec = loaded.variables, loaded.spec
+    network = Network(spec, config.dtype, config.prediction.flip)
+    dataset = data.validation(config)
+    true = _true_rois(dataset, spec.template_array, spec.roi_size)
     ids = iter([person.id for image in dataset.posed_images for person in image.posed])
     start = time.perf_counter()
     results = []
     for image, roi in true:
-        results += to_image(roi, (image.height, image.width)).to_coco(image.id, [next(ids)])
+        result = Result.from_rois(roi, (image.height, image.width))
+        results += result.to_coco(image.id, [next(ids)])
     encoded = time.perf_counter() - start
     masks = [np.asfortranarray(mask_utils.decode(entry["segmentation"])) for entry in results]
     start = time.perf_counter()
@@ -102,21 +104,21 @@ def main() -> None:
         mask_utils.encode(mask)
     whole_masks = time.perf_counter() - start
     start = time.perf_counter()
-    evaluate.segmentation_metrics(evaluate.ground_truth(dataset.posed_images), results)
+    coco_protocol.segmentation_metrics(coco_protocol.ground_truth(dataset.posed_images), results)
     once = time.perf_counter() - start
     start = time.perf_counter()
-    table = evaluate.evaluate_results(dataset.images, results, "", posed=True)
+    table = coco_protocol.evaluate_results(dataset.images, results, "", annotated=True)
     scored = time.perf_counter() - start
 
-    evaluate.BatchPredictor = _Recording  # type: ignore[assignment, misc]
-    evaluate.Evaluator(config, pose_templates).run(variables)  # prepares data, compiles
+    evaluator.BatchPredictor = _Recording  # type: ignore[assignment, misc]
+    data.open_evaluator(config, network).run(variables)  # compiles
     times = []
     for _ in range(_REPEATS):
         start = time.perf_counter()
-        evaluate.Evaluator(config, pose_templates).run(variables)
+        data.open_evaluator(config, network).run(variables)
         times.append((time.perf_counter() - start, _network_alone()))
-    whole, network = np.median(times, axis=0).tolist()
-    part = f"evaluation, {config.dataset.image_size} px"
+    whole, alone = np.median(times, axis=0).tolist()
+    part = f"evaluation, {spec.image_size} px"
     rows.publish(
         [
             rows.Row(
@@ -135,11 +137,11 @@ def main() -> None:
                 "one pass of COCOeval",
                 once,
             ),
-            rows.Row(part, "end to end", whole, "s", "network alone", network),
+            rows.Row(part, "end to end", whole, "s", "network alone", alone),
             rows.Row(
                 part,
                 "share outside the network, run alone",
-                1 - network / whole,
+                1 - alone / whole,
                 "",
                 "asked",
                 _ASKED,

@@ -21,11 +21,11 @@ from pycocotools import mask as mask_utils
 
 from benchmarks import rows
 from configs import coco_human, coco_human_lean
-from pose2seg_jax.alignment import affine_align, geometry, skeleton
-from pose2seg_jax.models import efficientnet_fpn, layers
+from pose2seg_jax.alignment import geometry, sampling, skeleton
+from pose2seg_jax.models import NetworkSpec, efficientnet_fpn, layers
 from pose2seg_jax.people import parts
 from pose2seg_jax.people.masks import encode_mask
-from pose2seg_jax.training import augment, train_state
+from pose2seg_jax.training import augment
 
 _REPEATS = 9
 _COUNT, _ROI, _SIDE = 8, 64, 256
@@ -87,7 +87,7 @@ def _network(rng: np.random.Generator) -> list[rows.Row]:
         ),
         _row(
             f"{_COUNT} images of 640 px for a backbone of 448",
-            lambda images: layers.shrink(images, 640 / 448),
+            lambda images: layers.shrink(images, 448),
             "jax.image.resize",
             lambda images: jax.image.resize(images, (_COUNT, 448, 448, 3), "linear"),
             rng.uniform(size=(_COUNT, 640, 640, 3)).astype(np.float32),
@@ -106,11 +106,11 @@ def _branches(rng: np.random.Generator) -> rows.Row:
     """For one person at the paper's size."""
     calls = []
     for config in (coco_human_lean.get_config(), coco_human.get_config()):
-        model = train_state.create_model(config)
-        channels = config.model.backbone_features + skeleton.num_channels(parts.PAPER_LIMBS)
+        spec = NetworkSpec.from_config(config.model)
+        channels = spec.backbone["features"] + skeleton.num_channels(parts.PAPER_LIMBS)
         rois = rng.normal(size=(1, _ROI, _ROI, channels)).astype(np.float32)
         valid = np.ones(1, bool)
-        branch = model.bind({}).branch.clone(parent=None)
+        branch = spec.make_branch()
         variables = branch.init(jax.random.key(0), rois, False, valid)
         calls.append(functools.partial(branch.apply, variables, train=False, valid=valid))
     return _row("lean branch, a person", calls[0], "the authors' branch", calls[1], rois)
@@ -141,16 +141,16 @@ def _training(rng: np.random.Generator) -> list[rows.Row]:
             jnp.asarray(identity),
             jnp.ones(_COUNT, bool),
         )
-        return augment.align_masks(canvas, matrices, _ROI)
+        return augment.align_packed_masks(canvas, matrices, _ROI)
 
     def from_floats(bits, matrices):
         masks = jnp.unpackbits(bits, axis=-1).astype(jnp.float32)
-        return affine_align.align_masks(masks, matrices, _ROI)
+        return sampling.align_masks(masks, matrices, _ROI)
 
     return [
         _row(
             f"{_COUNT} images onto the canvas",
-            lambda images, matrices: affine_align.align_to_roi(
+            lambda images, matrices: sampling.align_to_roi(
                 images, jnp.arange(_COUNT), matrices, _SIDE
             ),
             "jax.scipy.ndimage.map_coordinates",
@@ -176,7 +176,7 @@ def _results() -> rows.Row:
     inside = 1 - ((x - 31.5) / 14) ** 2 - ((y - 31.5) / 28) ** 2
     roi = (1 / (1 + np.exp(-4 * inside))).astype(np.float32)
     matrix = np.asarray([[0.2, 0.05, -10], [-0.05, 0.2, 5]], np.float32)
-    back = jax.jit(affine_align.reverse_align, static_argnums=(2, 3))
+    back = jax.jit(sampling.reverse_align, static_argnums=(2, 3))
 
     def whole_image():
         values = np.asarray(back(roi[None], matrix[None], height, width))[0]

@@ -12,8 +12,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from benchmarks import rows
-from input_pipeline import pipeline, synthetic
-from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
+from input_pipeline import pipeline
+from pose2seg_jax.program import data
+from pose2seg_jax.training.options import TrainOptions
 
 _SECONDS = 6.0
 _ROUNDS = 3
@@ -48,16 +49,15 @@ def _rate(stream, images: int) -> float:
 def main() -> None:
     options = rows.parser(__doc__.splitlines()[0]).parse_args()
     config = rows.load_config(options)
-    builder = coco_human.prepare(
-        synthetic.coco_dir(config.dataset), config.dataset.data_dir, "train"
-    )
+    builder = data.prepare_training(config)
+    stream_options = data.stream_options(config, TrainOptions.from_config(config))
     found: dict[str, list[float]] = {"stream": [], "decode": []}
     for _ in range(_ROUNDS):  # in turns: the machine may be busier at one time than at another
         found["decode"].append(_rate(_decode_only(builder), 1))
-        stream = pipeline.train_batches(builder, config, position=0, num_devices=1)
+        stream = pipeline.train_batches(builder, stream_options, position=0, num_devices=1)
         found["stream"].append(_rate(stream, config.batch_size))
     stream_rate, decode_rate = (sorted(found[name])[_ROUNDS // 2] for name in ("stream", "decode"))
-    what = f"training stream, {config.dataset.image_size} px, batches of {config.batch_size}"
+    what = f"training stream, {config.model.image_size} px, batches of {config.batch_size}"
     rows.publish(
         [rows.Row("input", what, stream_rate, "images/s", "decoding alone", decode_rate)], options
     )

@@ -17,13 +17,13 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from input_pipeline.coco_human.coco_human_dataset_builder import annotation_file
 from pose2seg_jax.people import coco
+from pose2seg_jax.people.coco_layout import annotation_file
 
 _OVERRIDES = (
     "augment.flip=False", "augment.rotation=0.0", "augment.scale=(1.0,1.0)",
-    "augment.translation=0.0", "augment.color=0.0", "align.jitter_rotation=0.0",
-    "align.jitter_scale=0.0", "align.jitter_translation=0.0", "optimizer.weight_decay=0.0",
+    "augment.translation=0.0", "augment.color=0.0", "augment.roi_rotation=0.0",
+    "augment.roi_scale=0.0", "augment.roi_translation=0.0", "optimizer.weight_decay=0.0",
     "optimizer.learning_rate=1e-3",
 )  # fmt: skip
 

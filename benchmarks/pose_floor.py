@@ -16,10 +16,10 @@ from pycocotools import mask as mask_utils
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from input_pipeline.coco_human.coco_human_dataset_builder import annotation_file
 from pose2seg_jax.alignment.affine_align import FALLBACK
-from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.evaluation import coco_protocol
 from pose2seg_jax.people import coco, parts
+from pose2seg_jax.people.coco_layout import annotation_file
 from pose2seg_jax.prediction.results import Result
 
 RADIUS = 0.08  # of the longer side of the box of the labelled parts
@@ -46,16 +46,19 @@ def capsules(pose: np.ndarray, height: int, width: int, radius: float = RADIUS) 
     return mask
 
 
-def floor(dataset: coco.Dataset) -> evaluate.Evaluation:
+def floor(dataset: coco.Dataset) -> coco_protocol.Evaluation:
     """The capsules of all persons, scored as a method's masks are."""
     results = []
     for image in dataset.posed_images:
         masks = [capsules(person.pose, image.height, image.width) for person in image.posed]
         rles = tuple(mask_utils.encode(np.asfortranarray(mask)) for mask in masks)
         unknown = np.full(len(rles), FALLBACK)
-        result = Result((image.height, image.width), rles, np.ones(len(rles)), unknown)
+        ones = np.ones(len(rles))
+        result = Result((image.height, image.width), rles, ones, ones, unknown)
         results += result.to_coco(image.id, [person.id for person in image.posed])
-    return evaluate.evaluate_results(dataset.images, results, "capsules, no image", posed=True)
+    return coco_protocol.evaluate_results(
+        dataset.images, results, "capsules, no image", annotated=True
+    )
 
 
 def main() -> None:

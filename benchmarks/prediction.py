@@ -19,9 +19,9 @@ import PIL.Image
 from benchmarks import rows
 from pose2seg_jax import Pose2SegPredictor
 from pose2seg_jax.alignment import geometry, templates
-from pose2seg_jax.evaluation import evaluate
 from pose2seg_jax.people import coco
 from pose2seg_jax.prediction.predictor import EncodedImage
+from pose2seg_jax.program import data
 
 _PERSONS = (1, 2, 4, 8, 16, 32, 60)
 _REPEATS = 7
@@ -45,8 +45,9 @@ def random_poses(rng: np.random.Generator, count: int, height: int, width: int) 
 def _network_alone(predictor: Pose2SegPredictor, image: np.ndarray, poses: np.ndarray) -> Any:
     """A call of the network without the parts around it."""
     network = predictor.network
-    canvas = network.letterbox(image)[None]
-    to_canvas = np.asarray(network.to_canvas(np.asarray(image.shape[:2], np.float32)))
+    canvas = network.letterbox_image(image)[None]
+    spec = network.spec
+    to_canvas = np.asarray(spec.convention.letterbox(np.asarray(image.shape[:2]), spec.image_size))
     alignment = predictor.rois(predictor.encode(image), poses).alignment
     matrices = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
     placed = geometry.apply_to_poses(to_canvas, poses.astype(np.float32))
@@ -61,6 +62,7 @@ def _folder(predictor: Pose2SegPredictor, dataset: coco.Dataset) -> tuple[float,
     """Images a second of the validation split, from file to RLE, and through the network alone."""
     images = dataset.path.parent.parent / "val2017"
     some = dataset.posed_images[:_FOLDER]
+    encode = jax.jit(predictor.network.encode)
     whole = network = 0.0
     for image in some:
         poses = np.stack([person.pose for person in image.posed])
@@ -68,9 +70,9 @@ def _folder(predictor: Pose2SegPredictor, dataset: coco.Dataset) -> tuple[float,
         picture = np.asarray(PIL.Image.open(images / image.file_name).convert("RGB"))
         result = predictor(picture, poses)
         whole += time.perf_counter() - start
-        canvas = predictor.network.letterbox(picture)[None]
+        canvas = predictor.network.letterbox_image(picture)[None]
         start = time.perf_counter()
-        features = predictor._encode(predictor.variables, canvas)
+        features: Any = encode(predictor.variables, canvas)
         predictor.rois(EncodedImage(features, result.size), poses)
         network += time.perf_counter() - start
     return len(some) / whole, len(some) / network
@@ -87,7 +89,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     height, width = 480, 640
     image = rng.integers(0, 255, (height, width, 3), np.uint8)
-    part = f"prediction, {predictor.network.image_size} px"
+    part = f"prediction, {predictor.network.spec.image_size} px"
     before = _memory()
     made, poses = [], {count: random_poses(rng, count, height, width) for count in counts}
     first = {}
@@ -109,7 +111,7 @@ def main() -> None:
             rows.Row(part, f"{what}, first call", first[count], "s", "later calls", whole),
         ]
     if not options.persons:
-        dataset = evaluate.validation(config)
+        dataset = data.validation(config)
         _folder(predictor, dataset)  # compiles what is left
         rate, network_rate = _folder(predictor, dataset)
         what = "a folder, file to RLE"

@@ -19,10 +19,10 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from pose2seg_jax.alignment import templates
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.evaluation import evaluate
-from pose2seg_jax.training import train_state
+from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.models import NetworkSpec
+from pose2seg_jax.models.variables import init_variables
 from pose2seg_jax.weights import files as weights
 
 HEAD = ("part", "what", "measured", "unit", "reference", "measured", "ratio")
@@ -72,7 +72,7 @@ def text_table(rows: Sequence[Row]) -> str:
                 ratio,
             )
         )
-    return "\n".join(evaluate.align_columns(lines, left=len(HEAD)))
+    return "\n".join(coco_protocol.align_columns(lines, left=len(HEAD)))
 
 
 def machine() -> dict[str, Any]:
@@ -221,7 +221,6 @@ def network(config: Any, path: pathlib.Path | None = None) -> weights.Weights:
     """The network of a weights file; without one an untrained network, which costs the same time."""
     if path:
         return weights.load(path)
-    model = train_state.create_model(config)
-    variables = train_state.init_variables(config, model, jax.random.key(0))
-    made = templates.load(config.align.templates)
-    return weights.Weights(config, variables, made, {"made_for": "benchmarks"})
+    spec = NetworkSpec.from_config(config.model)
+    variables = jax.device_get(init_variables(spec, jax.random.key(0)))
+    return weights.Weights(spec, variables, {"made_for": "benchmarks"})

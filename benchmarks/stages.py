@@ -17,9 +17,10 @@ import numpy as np
 from benchmarks import rows
 from benchmarks.prediction import random_poses
 from benchmarks.training import matrix_rate
-from pose2seg_jax.alignment import affine_align, geometry, skeleton
+from pose2seg_jax.alignment import affine_align, geometry, sampling, skeleton
+from pose2seg_jax.models import Pose2Seg
+from pose2seg_jax.models.network_spec import STRIDE
 from pose2seg_jax.people import parts
-from pose2seg_jax.training import train_state
 
 _REPEATS = 7
 _PERSONS = 8
@@ -35,16 +36,16 @@ def _measured(function: Callable[..., Any], *arguments: Any) -> tuple[float, flo
 def main() -> None:
     options = rows.parser(__doc__.splitlines()[0]).parse_args()
     config = rows.load_config(options)
-    model = train_state.create_model(config)
     network = rows.network(config)
-    variables = network.variables
-    side, roi = config.dataset.image_size, config.model.roi_size
+    variables, spec = network.variables, network.spec
+    model = Pose2Seg(spec, dtype=config.dtype)
+    side, roi = spec.image_size, spec.roi_size
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (1, side, side, 3), np.uint8)
     poses = jnp.asarray(random_poses(rng, _PERSONS, side, side), jnp.float32)
     sizes = jnp.full((_PERSONS, 2), side, jnp.float32)
     index, valid = jnp.zeros(_PERSONS, jnp.int32), jnp.ones(_PERSONS, bool)
-    matrices = affine_align.align_poses(poses, network.templates, sizes, roi).matrix
+    matrices = affine_align.align_poses(poses, spec.template_array, sizes, roi).matrix
 
     def encode(variables: Any, image: jax.Array) -> Any:
         return model.apply(variables, image, method="encode")
@@ -53,17 +54,18 @@ def main() -> None:
         return model.apply(variables, features, poses, matrices, index, valid, method="segment")
 
     def align(maps: jax.Array, matrices: jax.Array) -> jax.Array:
-        return affine_align.align_to_roi(maps, index, matrices, roi)
+        return sampling.align_to_roi(maps, index, matrices, roi)
 
-    limbs = parts.LIMB_PRESETS[config.model.limbs] or parts.PAPER_LIMBS
+    limbs = spec.limbs or parts.PAPER_LIMBS
 
     def draw(poses: jax.Array, matrices: jax.Array) -> jax.Array:
         placed = geometry.apply_to_poses(matrices, poses)
         return skeleton.skeleton_features(placed, roi, limbs)
 
     features = jax.jit(encode)(variables, image)
-    from_features = model.from_features(matrices, features.maps.shape[1])
-    rate = matrix_rate(config.model.dtype)
+    stride = STRIDE * side / spec.backbone_image_size
+    from_features = spec.convention.from_features(matrices, stride, features.maps.shape[1])
+    rate = matrix_rate(config.dtype)
 
     def product(what: str, count: int, function: Callable[..., Any], *arguments: Any) -> rows.Row:
         taken, operations = (value / count for value in _measured(function, *arguments))

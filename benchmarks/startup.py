@@ -38,7 +38,7 @@ def main() -> None:
     imported = min(_run(_IMPORT, {}) for _ in range(3))
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "weights.safetensors"
-        weights.save(path, *rows.network(rows.load_config(options)))
+        weights.save(path, rows.network(rows.load_config(options)))
         script = _FIRST.format(weights=str(path))
         cached = {
             "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache",

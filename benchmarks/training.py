@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import rows
-from input_pipeline import pipeline, synthetic
-from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
 from pose2seg_jax import parallel
-from pose2seg_jax.alignment import templates
-from pose2seg_jax.training import train, train_state
+from pose2seg_jax.program import data
+from pose2seg_jax.training.optimizer import create_optimizer
+from pose2seg_jax.training.options import TrainOptions
+from pose2seg_jax.training.state import create_state
+from pose2seg_jax.training.step import make_train_step
 
 _STEPS = 20
 
@@ -35,19 +36,13 @@ def main() -> None:
     options = rows.parser(__doc__.splitlines()[0]).parse_args()
     config = rows.load_config(options)
     devices = parallel.num_local_devices()
-    builder = coco_human.prepare(
-        synthetic.coco_dir(config.dataset), config.dataset.data_dir, "train"
-    )
-    batches = pipeline.train_batches(builder, config, position=0, num_devices=devices)
-    model = train_state.create_model(config, parallel.AXIS)
-    optimizer = train_state.create_optimizer(config)
-    state = parallel.replicate(
-        train_state.create_state(config, model, optimizer, jax.random.key(0))
-    )
-    step: Any = parallel.train_step(
-        train.make_train_step(config, model, optimizer, templates.load(config.align.templates))
-    )
-    batch = train.for_device(next(batches))
+    choices = TrainOptions.from_config(config)
+    batches = data.open_stream(config, choices, data.prepare_training(config))(0)
+    network = rows.network(config)
+    optimizer = create_optimizer(choices.optimizer, choices.num_steps, network.spec)
+    state = parallel.replicate(create_state(network.variables, optimizer))
+    step: Any = parallel.train_step(make_train_step(network.spec, choices, optimizer))
+    batch, _ = next(batches)
     compiled = step.lower(state, batch).compile()
     operations = compiled.cost_analysis()["flops"] * devices
     memory = compiled.memory_analysis()
@@ -72,7 +67,7 @@ def main() -> None:
     waited, begin, pending = 0.0, time.perf_counter(), trained
     for _ in range(_STEPS):  # as in `train`: the check of a step waits while the next one runs
         start = time.perf_counter()
-        batch = train.for_device(next(batches))
+        batch, _ = next(batches)
         waited += time.perf_counter() - start
         state, trained = run(state, batch)
         float(pending)
@@ -80,7 +75,7 @@ def main() -> None:
     float(pending)
     streamed = (time.perf_counter() - begin) / _STEPS
 
-    rate = matrix_rate(config.model.dtype) * devices
+    rate = matrix_rate(config.dtype) * devices
     what = f"{config.batch_size} images, {persons} persons"
     rows.publish(
         [

@@ -102,7 +102,7 @@ def train_batches(
         example = features.deserialize_example(
             record, decoders={"image": tfds.decode.SkipDecoding()}
         )
-        return read_example(example, index, options) | {"index": tf.cast(index, tf.uint32)}
+        return read_example(example, index, options) | {"example": tf.cast(index, tf.uint32)}
 
     dataset = dataset.map(load, num_parallel_calls=PARALLEL_CALLS)
     dataset = dataset.ragged_batch(images, drop_remainder=True)
@@ -167,7 +167,7 @@ def _pack(batch: dict[str, Any], slots: int, seed: int) -> tuple[TrainBatch, Bat
     """
     person_id = batch["person_id"]
     total = tf.size(person_id.values)
-    draws = tf.random.stateless_uniform([total], _seed(seed, "left out", batch["index"][0]))
+    draws = tf.random.stateless_uniform([total], _seed(seed, "left out", batch["example"][0]))
     picked = tf.sort(tf.argsort(draws)[:slots])
     count = tf.size(picked)
 
@@ -178,7 +178,7 @@ def _pack(batch: dict[str, Any], slots: int, seed: int) -> tuple[TrainBatch, Bat
 
     ids = fill(person_id.values)
     persons = {name: fill(batch[name].values) for name in ("poses", "masks", "to_mask")}
-    whole = {name: batch[name] for name in ("frames", "to_frame", "sizes", "views", "index")}
+    whole = {name: batch[name] for name in ("frames", "to_frame", "sizes", "views", "example")}
     packed = TrainBatch(
         **whole,
         **persons,

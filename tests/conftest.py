@@ -16,21 +16,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 # The hook is not removed: the modules are imported later, by the tests.
-install_import_hook(
-    [
-        "pose2seg_jax.alignment.geometry",
-        "pose2seg_jax.alignment.affine_align",
-        "pose2seg_jax.training.augment",
-        "pose2seg_jax.alignment.skeleton",
-        "pose2seg_jax.alignment.templates",
-        "pose2seg_jax.training.losses",
-        "pose2seg_jax.models",
-        "pose2seg_jax.prediction.predictor",
-        "pose2seg_jax.prediction.results",
-        "pose2seg_jax.pictures.visualize",
-    ],
-    "beartype.beartype",
-)
+install_import_hook(["pose2seg_jax", "input_pipeline"], "beartype.beartype")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _DATA = pathlib.Path(os.environ.get("POSE2SEG_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -53,6 +39,20 @@ def quick_compile():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def compile_once(tmp_path_factory):
+    """Keeps what is compiled on disk, for a module that trains the same network many times."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")
@@ -156,19 +156,18 @@ def coco_dir(tmp_path) -> pathlib.Path:
     return root
 
 
-# Fields of a config that trains in seconds.
+# Fields of configs/coco_human_small.py with which it trains in seconds.
 TINY = {
     "batch_size": 4,
     "persons_per_batch": 4,
-    "dataset.image_size": 64,
+    "model.image_size": 64,
     "model.roi_size": 32,
-    "model.backbone_features": 8,
-    "model.backbone_depth": 1,
-    "model.branch_features": 4,
-    "model.branch_units": 1,
-    "model.branch_depth": 0,
-    "model.head_features": 4,
-    "model.stem_features": 8,
+    "model.backbone.features": 8,
+    "model.backbone.depth": 1,
+    "model.branch.features": 4,
+    "model.branch.units": 1,
+    "model.branch.depth": 1,
+    "model.branch.head_features": 4,
     "log_every": 1,
     "checkpoint_every": 2,
     "eval.batch_size": 4,
@@ -192,11 +191,11 @@ def quick_environment(cache: pathlib.Path | str) -> dict[str, str]:
 
 def draw_masks(canvas) -> np.ndarray:
     """The masks of an `augment.Canvas` on the canvas, (N, S, S)."""
-    from pose2seg_jax.alignment import affine_align
+    from pose2seg_jax.alignment import sampling
 
     index, side = np.arange(len(canvas.masks)), canvas.images.shape[1]
     masks = np.unpackbits(canvas.masks, axis=-1)[..., None].astype(np.float32)
-    drawn = affine_align.align_to_roi(masks, index, canvas.matrices, side)
+    drawn = sampling.align_to_roi(masks, index, canvas.matrices, side)
     return np.asarray(drawn[..., 0])
 
 
@@ -217,3 +216,51 @@ def tiny_config(coco_dir: pathlib.Path, data_dir: pathlib.Path):
     config.panels_every = 2
     config.dataset.coco_dir, config.dataset.data_dir = str(coco_dir), str(data_dir)
     return config
+
+
+def tiny_spec(**fields: object):
+    """The network of TINY, with other fields: `tiny_spec(roi_size=16)`, `tiny_spec(**{"branch.units": 2})`."""
+    from pose2seg_jax.models import NetworkSpec
+
+    return NetworkSpec.from_config(tiny_config("", "").model).with_fields(fields)
+
+
+def tiny_weights(seed: int = 0, **fields: object):
+    """An untrained network of `tiny_spec`."""
+    import jax
+
+    from pose2seg_jax.models.variables import init_variables
+    from pose2seg_jax.weights.files import Weights
+
+    spec = tiny_spec(**fields)
+    return Weights(spec, jax.device_get(init_variables(spec, jax.random.key(seed))), {})
+
+
+def augment_options(config):
+    """The options of a config's augmentation."""
+    from pose2seg_jax.training.options import TrainOptions
+
+    return TrainOptions.from_config(config).augment
+
+
+def command(mode: str, config=None, overrides: dict | None = None, **values: object):
+    """A `flags.Command`; the config counts as named on the command line where one is given."""
+    from configs import coco_human
+    from pose2seg_jax.program import flags
+
+    names = {name for m in flags.MODES.values() for name in (*m.needs, *m.takes)}
+    given = dict.fromkeys(names) | {
+        name: str(value) if isinstance(value, pathlib.Path) else value
+        for name, value in values.items()
+    }
+    named = config is not None
+    return flags.Command(mode, config or coco_human.get_config(), named, overrides or {}, given)
+
+
+def run_mode(mode: str, config=None, overrides: dict | None = None, **values: object):
+    """Runs a mode of main.py in this process."""
+    from pose2seg_jax.program import modes
+
+    return getattr(modes, {"eval": "evaluate", "templates": "make_templates"}.get(mode, mode))(
+        command(mode, config, overrides, **values)
+    )

@@ -5,12 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import count_compilations, standing_pose, tiny_config
+from conftest import count_compilations, standing_pose, tiny_config, tiny_weights
 
 from pose2seg_jax import parallel
-from pose2seg_jax.alignment import templates
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.training import train, train_state
+from pose2seg_jax.models import NetworkSpec
+from pose2seg_jax.people.batches import TrainBatch
+from pose2seg_jax.training.optimizer import create_optimizer
+from pose2seg_jax.training.options import TrainOptions
+from pose2seg_jax.training.state import create_state
+from pose2seg_jax.training.step import make_train_step
 
 
 def _batch(rng):
@@ -20,25 +24,34 @@ def _batch(rng):
         x0, y0, x1, y1 = (*pose[:, :2].min(0), *pose[:, :2].max(0))
         mask[int(y0) : int(y1), int(x0) : int(x1)] = 1
     identity = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
-    return {
-        "image": rng.randint(0, 255, (4, 80, 80, 3)).astype(np.uint8),
-        "to_frame": np.stack([identity] * 4),
-        "to_canvas": np.stack([identity] * 4),
-        "index": np.arange(4, dtype=np.uint32),
-        "pose": poses,
-        "mask": np.packbits(masks.reshape(8, -1), axis=-1),
-        "to_mask": np.stack([identity] * 8),
-        "image_index": np.array([0, 0, 1, 1, 2, 2, 3, 3], np.int32),
-        "person_id": np.arange(11, 19, dtype=np.uint32),
+    return TrainBatch(
+        frames=rng.randint(0, 255, (4, 80, 80, 3)).astype(np.uint8),
+        to_frame=np.stack([identity] * 4),
+        sizes=np.full((4, 2), 64, np.float32),
+        views=np.full((4, 4), [0, 0, 64, 64], np.float32),
+        example=np.arange(4, dtype=np.uint32),
+        poses=poses,
+        masks=np.packbits(masks.reshape(8, -1), axis=-1),
+        to_mask=np.stack([identity] * 8),
+        image_index=np.array([0, 0, 1, 1, 2, 2, 3, 3], np.int32),
         # Devices hold different numbers of persons.
-        "valid": np.array([1, 1, 1, 0, 0, 0, 1, 1], bool),
-    }
+        valid=np.array([1, 1, 1, 0, 0, 0, 1, 1], bool),
+        person_key=np.arange(11, 19, dtype=np.uint32),
+    )
 
 
 def _split(batch, devices):
-    split = {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in batch.items()}
-    split["image_index"] %= split["image"].shape[1]
-    return split
+    split = TrainBatch(*(v.reshape(devices, -1, *v.shape[1:]) for v in batch))
+    return split._replace(image_index=split.image_index % split.frames.shape[1])
+
+
+def _step(config, optimizer):
+    spec, options = NetworkSpec.from_config(config.model), TrainOptions.from_config(config)
+    return make_train_step(spec, options, optimizer)
+
+
+def _state(optimizer):
+    return create_state(tiny_weights().variables, optimizer)
 
 
 def _recording_sgd(rate):
@@ -60,15 +73,14 @@ def _norm(tree):
 def test_four_devices_equal_one_and_compile_once(tmp_path):
     """Loss, gradients, batch statistics and parameters; ROIs jittered, devices unequally full."""
     config = tiny_config(tmp_path, tmp_path)
-    assert config.align.jitter_rotation
+    assert config.augment.roi_rotation
     optimizer = _recording_sgd(0.1)
-    model = train_state.create_model(config, parallel.AXIS)
-    step = train.make_train_step(config, model, optimizer, jnp.asarray(templates.load()))
+    step = _step(config, optimizer)
     batch = _batch(np.random.RandomState(0))
 
     states, metrics = [], []
     for count in (1, 4):
-        state = train_state.create_state(config, model, optimizer, jax.random.key(0))
+        state = _state(optimizer)
         run = parallel.train_step(step, jax.devices()[:count])
         state = parallel.replicate(state) if count > 1 else state
         state, measured = run(state, _split(batch, count))
@@ -84,7 +96,7 @@ def test_four_devices_equal_one_and_compile_once(tmp_path):
         assert _norm(differences) <= 1e-5 * _norm(one), name
     # Later steps, with other numbers of persons, compile nothing.
     split = _split(_batch(np.random.RandomState(1)), 4)
-    split["valid"] &= np.arange(2) < 1
+    split = split._replace(valid=split.valid & (np.arange(2) < 1))
     with count_compilations() as compiled:
         state, measured = run(state, split)
         jax.block_until_ready(measured)
@@ -100,11 +112,12 @@ def test_four_devices_equal_one_and_compile_once(tmp_path):
 @pytest.mark.usefixtures("quick_compile")
 def test_every_device_holds_the_same_state(tmp_path):
     config = tiny_config(tmp_path, tmp_path)
-    optimizer = train_state.create_optimizer(config)
-    model = train_state.create_model(config, parallel.AXIS)
-    step = train.make_train_step(config, model, optimizer, jnp.asarray(templates.load()))
+    options = TrainOptions.from_config(config)
+    spec = NetworkSpec.from_config(config.model)
+    optimizer = create_optimizer(options.optimizer, options.num_steps, spec)
+    step = _step(config, optimizer)
     split = _split(_batch(np.random.RandomState(1)), 4)
-    state = train_state.create_state(config, model, optimizer, jax.random.key(0))
+    state = _state(optimizer)
     # Without out_axes=None each device's own result can be seen.
     states, metrics = jax.pmap(
         step, axis_name=parallel.AXIS, in_axes=(None, 0), devices=jax.devices()[:4]

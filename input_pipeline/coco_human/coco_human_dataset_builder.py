@@ -10,7 +10,6 @@ import hashlib
 import io
 import logging
 import os
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +19,14 @@ import tensorflow_datasets as tfds
 from etils import epath
 from pycocotools import mask as mask_utils
 
-from pose2seg_jax.people import coco, images, parts
+from pose2seg_jax import paths
+from pose2seg_jax.people import coco, coco_layout, images
+from pose2seg_jax.people.parts import NUM_PARTS
 
 MASK_SIDE = 256  # of the window that holds a person's mask
 
 
-def encoded_image(path: pathlib.Path, height: int, width: int) -> bytes:
+def encoded_image(path: epath.Path, height: int, width: int) -> bytes:
     """The bytes of an image that `tf.io.decode_jpeg` decodes to the pixels of `images.open_image`.
 
     Raises:
@@ -75,7 +76,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             {
                 "id": np.int64,
                 # (x, y, v) in continuous image coordinates.
-                "pose": tfds.features.Tensor(shape=(parts.NUM_PARTS, 3), dtype=np.float32),
+                "pose": tfds.features.Tensor(shape=(NUM_PARTS, 3), dtype=np.float32),
                 "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),
                 # The mask in a window of side MASK_SIDE, packed bits; and the image to that window.
                 "mask": tfds.features.Scalar(np.object_),
@@ -200,7 +201,8 @@ def prepare(coco_dir: str | None, data_dir: str | None, split: str = "train") ->
         CocoError: files are missing, or nothing in them can be used.
     """
     coco_layout.annotation_file(coco_dir, split)
-    where = os.fspath(paths.resolve(data_dir)) if data_dir else None
-    builder = Builder(coco_dir=coco_dir, split=split, data_dir=where)
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    where = paths.make_directory(data_dir or default, "--config.dataset.data_dir")
+    builder = Builder(coco_dir=coco_dir, split=split, data_dir=os.fspath(where))
     builder.download_and_prepare(file_format="tfrecord")
     return builder

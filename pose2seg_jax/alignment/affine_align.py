@@ -179,7 +179,7 @@ def _person_height(
     first, second = jnp.asarray(_FIRST), jnp.asarray(_SECOND)
     square = jnp.sum((poses[:, first, :2] - poses[:, second, :2]) ** 2, axis=-1)
     known = labelled[:, first] & labelled[:, second]
-    ratio = jnp.where(known, square, 0) / jnp.asarray(_SHARE, poses.dtype) ** 2
+    ratio = jnp.where(known, square, 0) / jnp.asarray(_SHARE, poses.dtype)[None] ** 2
     # A choice, not a fit: no gradient flows through it.
     return jnp.sqrt(jax.lax.stop_gradient(jnp.max(ratio, axis=-1)))
 
@@ -198,7 +198,7 @@ def _person_box(
     low = jnp.min(jnp.where(labelled[..., None], poses[..., :2], jnp.inf), axis=1) - margin
     high = jnp.max(jnp.where(labelled[..., None], poses[..., :2], -jnp.inf), axis=1) + margin
     unknown = height[:, None] == 0
-    low = jnp.where(unknown, 0, jnp.clip(low, 0, extent - 1))
+    low = jnp.where(unknown, 0.0, jnp.clip(low, 0, extent - 1))
     high = jnp.where(unknown, extent, jnp.clip(high, low + 1, extent))
     return jax.lax.stop_gradient((low, high))
 

@@ -4,7 +4,7 @@ A `SamplingConvention` owns every half pixel: how an image becomes the canvas (t
 sees), where feature cells lie, and how the ROI is read. docs/coordinates.md explains both.
 """
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from pose2seg_jax.alignment import geometry, sampling
 from pose2seg_jax.alignment.geometry import Array
 
 
+@runtime_checkable
 class SamplingConvention(Protocol):
     """What differs between conventions; see `PixelCenters` and `PixelIndices`."""
 

@@ -43,7 +43,9 @@ def score_templates(
     square = jnp.sum((geometry.apply(matrices, points) - targets) ** 2, axis=-1)
     common = jnp.sum(weights, axis=-1)
     either = jnp.sum((poses[:, None, :, 2] > 0) | (templates[None, :, :, 2] > 0), axis=-1)
-    scores = jnp.sum(weights * jnp.exp(-square / 2), axis=-1) / jnp.maximum(either, 1)
+    scores = jnp.sum(weights * jnp.exp(-square / 2), axis=-1) / jnp.maximum(either, 1).astype(
+        poses.dtype
+    )
     return matrices, jnp.where((common >= 3) & ~missing, scores, 0), residuals
 
 
@@ -76,8 +78,8 @@ def align_by_score(
     whole = geometry.letterbox(size, roi_size)
     smallest = geometry.scale_of(whole)
     matrices, scores, residuals = score_templates(poses, templates)
-    matrices = convention.template_to_roi(roi_size * matrices)
-    whole = convention.image_to_roi(whole)
+    matrices = jnp.asarray(convention.template_to_roi(roi_size * matrices))
+    whole = jnp.asarray(convention.image_to_roi(whole))
     weights, _ = common_parts(poses, templates)
     usable = (
         (scores > 0)

@@ -49,7 +49,10 @@ def fit_similarity(
     """
     source, target = as_floats(source, "source"), as_floats(target, "target")
     weights = as_floats(weights, "weights")
+    rank = max(source.ndim, target.ndim, weights.ndim + 1)
+    source, target, weights = _lift(source, rank), _lift(target, rank), _lift(weights, rank - 1)
     mirror = jnp.asarray([-1.0 if reflect else 1.0, 1.0], source.dtype)
+    mirror = mirror.reshape((1,) * (source.ndim - 1) + (2,))
     points = source * mirror
     w = weights[..., None]
     total = jnp.sum(weights, axis=-1)
@@ -84,11 +87,21 @@ def _transform(
     return jnp.sum(linear[..., None, :, :] * points[..., None, :], axis=-1)
 
 
+def _lift(array: jax.Array, rank: int) -> jax.Array:
+    """The array with leading axes of size 1 up to a rank, said aloud: a program may forbid it silently."""
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)
+
+
+def _same_rank(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rank = max(first.ndim, second.ndim)
+    return _lift(first, rank), _lift(second, rank)
+
+
 def apply(
     matrix: Real[Array, "*#batch 2 3"], points: Real[Array, "*#batch n 2"]
 ) -> Float[jax.Array, "*#batch n 2"]:
     """Maps points from the source to the destination coordinates of `matrix`."""
-    matrix, points = as_floats(matrix, "matrix"), as_floats(points, "points")
+    matrix, points = _same_rank(as_floats(matrix, "matrix"), as_floats(points, "points"))
     return _transform(matrix[..., :2], points) + matrix[..., None, :, 2]
 
 
@@ -96,7 +109,10 @@ def apply_to_poses(
     matrix: Real[Array, "*#batch 2 3"], poses: Real[Array, "*#batch n 3"]
 ) -> Float[jax.Array, "*#batch n 3"]:
     """Maps poses (x, y, v) like `apply`; v stays. Left and right are not swapped."""
-    return jnp.concatenate([apply(matrix, poses[..., :2]), poses[..., 2:]], axis=-1)
+    poses = as_floats(poses, "poses")
+    moved = apply(matrix, poses[..., :2])
+    visibility = jnp.broadcast_to(_lift(poses[..., 2:], moved.ndim), (*moved.shape[:-1], 1))
+    return jnp.concatenate([moved, visibility], axis=-1)
 
 
 def apply_to_grid(
@@ -104,8 +120,8 @@ def apply_to_grid(
 ) -> tuple[Float[jax.Array, "*#batch height width"], Float[jax.Array, "*#batch height width"]]:
     """Maps the pixel centres of a height x width image; x and y apart, which is fastest to use."""
     m = as_floats(matrix, "matrix")[..., None, None]
-    x = jnp.arange(width, dtype=m.dtype) + 0.5
-    y = jnp.arange(height, dtype=m.dtype)[:, None] + 0.5
+    x = _lift(jnp.arange(width, dtype=m.dtype) + 0.5, m.ndim - 2)
+    y = _lift(jnp.arange(height, dtype=m.dtype)[:, None] + 0.5, m.ndim - 2)
 
     def coordinate(row):
         return m[..., row, 0, :, :] * x + (m[..., row, 1, :, :] * y + m[..., row, 2, :, :])
@@ -117,7 +133,7 @@ def compose(
     outer: Real[Array, "*#batch 2 3"], inner: Real[Array, "*#batch 2 3"]
 ) -> Float[jax.Array, "*#batch 2 3"]:
     """The matrix that applies `inner` first and `outer` second."""
-    outer, inner = as_floats(outer, "outer"), as_floats(inner, "inner")
+    outer, inner = _same_rank(as_floats(outer, "outer"), as_floats(inner, "inner"))
     columns = _transform(
         outer[..., :2], jnp.swapaxes(inner, -1, -2)
     )  # the images of inner's columns
@@ -148,19 +164,19 @@ def from_pixel_indices(matrix: Real[Array, "*#batch 2 3"]) -> Float[jax.Array, "
     return matrix.at[..., 2].add(0.5 - 0.5 * jnp.sum(matrix[..., :2], axis=-1))
 
 
-def scaling(factor: float, center: float = 0.0) -> Float[np.ndarray, "2 3"]:
+def scaling(factor: float | int, center: float | int = 0) -> Float[np.ndarray, "2 3"]:
     """The matrix that scales by `factor` about the point (center, center)."""
     offset = center * (1 - factor)
     return np.asarray([[factor, 0, offset], [0, factor, offset]], np.float32)
 
 
-def mirror(side: float) -> Float[np.ndarray, "2 3"]:
+def mirror(side: float | int) -> Float[np.ndarray, "2 3"]:
     """The matrix that swaps left and right of a square of this side."""
     return np.asarray([[-1, 0, side], [0, 1, 0]], np.float32)
 
 
 def about(
-    linear: Float[Array, "*#batch 2 2"], center: float, shift: Float[Array, "*#batch 2"]
+    linear: Float[Array, "*#batch 2 2"], center: float | int, shift: Float[Array, "*#batch 2"]
 ) -> Float[jax.Array, "*#batch 2 3"]:
     """The matrix that applies `linear` about the point (center, center), and then shifts."""
     offset = center + shift - center * jnp.sum(linear, axis=-1)
@@ -193,7 +209,7 @@ def letterbox(size: Real[Array, "*#batch 2"], side: float | int) -> Float[jax.Ar
     return jnp.stack([row_x, row_y], -2)
 
 
-def as_floats(values: Array, name: str) -> Float[jax.Array, "..."]:
+def as_floats(values: Array | float, name: str) -> Float[jax.Array, "..."]:
     """Returns an array as floating point; whole numbers would round every fraction away.
 
     Raises:

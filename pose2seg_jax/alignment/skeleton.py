@@ -39,7 +39,7 @@ def skeleton_features(
         limbs: pairs of parts.
     """
     poses = geometry.as_floats(poses, "poses")
-    center = jnp.arange(roi_size, dtype=poses.dtype)[:, None] + 0.5
+    center = jnp.arange(roi_size, dtype=poses.dtype)[None, :, None] + 0.5
     maps = _outer(*_part_profiles(poses, center))
     fields = _outer(*_limb_profiles(poses, center, limbs))
     return jnp.concatenate([maps, fields], axis=-1)
@@ -78,8 +78,10 @@ def _limb_profiles(poses, center, limbs):
     low = jnp.round(jnp.minimum(start, end)[..., :2] - 0.5 - _HALF_WIDTH)
     high = jnp.round(jnp.maximum(start, end)[..., :2] - 0.5 + _HALF_WIDTH)
     in_box = (center[..., None] > low) & (center[..., None] < high)
-    is_x = np.arange(len(first)) % 2 == 0
-    rows = jnp.where(is_x, unit[..., 0], unit[..., 1]) * (in_box[..., 1] & drawn)
+    is_x = np.arange(len(first))[None, None] % 2 == 0
+    rows = jnp.where(is_x, unit[..., 0], unit[..., 1]) * (in_box[..., 1] & drawn).astype(
+        poses.dtype
+    )
     columns = in_box[..., 0].astype(poses.dtype)
     row_distances = unit[..., 0] * (center - start[..., 1]) / _HALF_WIDTH
     column_distances = -unit[..., 1] * (center - start[..., 0]) / _HALF_WIDTH

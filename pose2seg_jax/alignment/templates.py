@@ -3,6 +3,7 @@
 import importlib.resources
 import json
 import logging
+import os
 import pathlib
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.parts import FLIPPED_PARTS, NUM_PARTS, PART_NAMES
 
@@ -99,7 +101,7 @@ def _average(poses: Float[np.ndarray, "N P 3"]) -> Float[np.ndarray, "P 3"]:
 
 
 def save(
-    path: str | pathlib.Path,
+    path: str | os.PathLike,
     templates: Float[np.ndarray, "K P 3"],
     shares: Float[np.ndarray, " K"],
     made_by: dict[str, Any],
@@ -118,19 +120,19 @@ def save(
     content = {"format": _FORMAT, "made_by": made_by, "templates": entries}
     text = json.dumps(content, indent=1)
     text = text.replace("[\n     ", "[").replace(",\n     ", ", ").replace("\n    ]", "]")
-    pathlib.Path(path).write_text(text + "\n")
+    paths.write_atomically(path, text + "\n")
     logging.info("wrote %d templates to %s", len(entries), path)
 
 
-def source(path: str | pathlib.Path | None = None) -> pathlib.Path | Traversable:
+def source(path: str | os.PathLike | None = None) -> pathlib.Path | Traversable:
     """The template file at `path`; None or a name of PACKAGED for one of the package."""
-    name = path or "coco_human"
+    name = os.fspath(path) if path else "coco_human"
     if name in PACKAGED:
         return importlib.resources.files("pose2seg_jax.alignment") / f"templates_{name}.json"
-    return pathlib.Path(name)
+    return paths.local(name, "a template file")
 
 
-def load(path: str | pathlib.Path | None = None) -> Float[np.ndarray, "K P 3"]:
+def load(path: str | os.PathLike | None = None) -> Float[np.ndarray, "K P 3"]:
     """Reads and checks a template file.
 
     Args:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

@@ -228,7 +228,7 @@ def estimated_persons(
     for image_id, (poses, scores) in found.items():
         kept = scores >= person_score_threshold
         boxes = np.zeros((int(kept.sum()), 4), np.float32)
-        persons[image_id] = Persons(poses[kept], boxes, None, scores[kept])
+        persons[int(image_id)] = Persons(poses[kept], boxes, None, scores[kept])
     return persons
 
 

@@ -101,7 +101,10 @@ def write(
         if len(aligned) < _NUM_ALIGNED:
             rois = predictor.rois(encoded, poses[:2])
             aligned += panels.alignment_panels(
-                picture, poses[:2], rois.probabilities, rois.alignment.matrix
+                picture,
+                poses[:2],
+                np.asarray(rois.probabilities),
+                np.asarray(rois.alignment.matrix),
             )
     page = _PAGE.substitute(
         title="Pose2Seg: people told apart by their poses",

@@ -55,10 +55,10 @@ class Depthwise(nn.Module):
         padded = jnp.pad(x, [(0, 0), *sides, (0, 0)])
         height, width = (end - size + 1 for end in padded.shape[1:3])
         shifted = (
-            padded[:, i : i + height : stride, j : j + width : stride] * kernel[i, j]
+            padded[:, i : i + height : stride, j : j + width : stride] * kernel[i, j][None, None]
             for i, j in np.ndindex(window)
         )
-        return sum(shifted, bias)
+        return sum(shifted, bias.reshape(1, 1, 1, channels))
 
 
 class InvertedResidual(nn.Module):

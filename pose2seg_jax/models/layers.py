@@ -104,7 +104,8 @@ class BatchNorm(nn.Module):
             mean, var = running_mean.value, running_var.value
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         offset = bias - mean * factor
-        return x.astype(self.dtype) * factor.astype(self.dtype) + offset.astype(self.dtype)
+        factor, offset = (v.astype(self.dtype).reshape(1, 1, 1, -1) for v in (factor, offset))
+        return x.astype(self.dtype) * factor + offset
 
 
 class Bottleneck(nn.Module):

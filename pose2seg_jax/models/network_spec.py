@@ -116,12 +116,17 @@ class NetworkSpec:
         """Returns the spec with some fields of `config.model` replaced.
 
         Args:
-            fields: values by name, as {"backbone.features": 32, "alignment.templates": FILE}.
+            fields: values by name, as {"backbone.features": 32, "alignment.templates": FILE}; a whole "backbone"
+                or "branch" as a dictionary.
 
         Raises:
             UserError: as `from_config`.
         """
-        changed = traverse_util.flatten_dict(self.to_dict(), sep=".") | dict(fields)
+        changed = traverse_util.flatten_dict(self.to_dict(), sep=".")
+        for name, value in fields.items():
+            whole = isinstance(value, Mapping)  # a backbone or branch with all of its options
+            kept = {k: v for k, v in changed.items() if not (whole and k.startswith(f"{name}."))}
+            changed = kept | traverse_util.flatten_dict({name: value}, sep=".")
         made = changed.pop("alignment.templates")
         if "alignment.templates" in fields:
             made = pose_templates.load(made)
@@ -212,8 +217,8 @@ class NetworkSpec:
 
 def _options(field: str, known: Mapping[str, Any], given: Any) -> flax.core.FrozenDict:
     """The options of a module, defaults filled in."""
-    name = given.get("name") if isinstance(given, Mapping) else given
-    if name not in known:
+    name = str(given.get("name")) if isinstance(given, Mapping) else str(given)
+    if name not in known or not isinstance(given, Mapping):
         raise UserError(
             f"config field model.{field}.name is {name!r}; it must be one of {', '.join(known)}."
         )

@@ -48,7 +48,8 @@ class Pose2Seg(nn.Module):
 
     def encode(self, images: UInt8[Array, "B S S 3"], train: bool = False) -> Features:
         """Features of whole images."""
-        scaled = (images.astype(jnp.float32) - jnp.asarray(MEAN)) / jnp.asarray(STD)
+        mean, std = (jnp.asarray(values).reshape(1, 1, 1, 3) for values in (MEAN, STD))
+        scaled = (images.astype(jnp.float32) - mean) / std
         shrunk = shrink(scaled, self.spec.backbone_image_size).astype(self.dtype)
         pixels = scaled.astype(self.dtype) if self.spec.image_in_roi else None
         return Features(self.backbone(shrunk, train), pixels)

@@ -17,7 +17,7 @@ class TrainBatch(NamedTuple):
         to_frame: matrices from the original images to the frames.
         sizes: (height, width) of the original images.
         views: (x0, y0, x1, y1), the part of each original image that the canvas shows before augmentation.
-        index: the examples' numbers in the stream, which key their augmentation.
+        example: the examples' numbers in the stream, which key their augmentation.
         poses: (x, y, v) in the original images.
         masks: packed bits, row by row, of a square of side M that holds the person; M * M / 8 bytes.
         to_mask: matrices from the original images to those squares.
@@ -30,7 +30,7 @@ class TrainBatch(NamedTuple):
     to_frame: Float[Array, "*D B 2 3"]
     sizes: Float[Array, "*D B 2"]
     views: Float[Array, "*D B 4"]
-    index: UInt32[Array, "*D B"]
+    example: UInt32[Array, "*D B"]
     poses: Float[Array, "*D N P 3"]
     masks: UInt8[Array, "*D N W"]
     to_mask: Float[Array, "*D N 2 3"]

@@ -22,6 +22,7 @@ import re
 from typing import Any, NamedTuple
 
 import numpy as np
+from etils import epath
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax import paths
@@ -31,7 +32,7 @@ from pose2seg_jax.people.parts import NUM_PARTS, PART_NAMES
 
 # Annotations in the full COCO 2017 files, and COCOHUMAN in them (images, persons). The number of
 # annotations tells a full file from a subset or a file of one's own.
-_FULL_FILES = {
+FULL_FILES = {
     "person_keypoints_train2017.json": (262465, 56599, 149813),
     "person_keypoints_val2017.json": (11004, 2346, 6352),
 }
@@ -106,7 +107,7 @@ class Dataset:
         name: of its posed persons, for tables.
     """
 
-    path: pathlib.Path
+    path: epath.Path
     images: tuple[Image, ...]
     skipped: dict[str, list[int]]
     name: str = "COCOHUMAN"
@@ -132,7 +133,7 @@ def read(path: str | os.PathLike, content: Any = None) -> Dataset:
     Raises:
         CocoError: the file is missing, is no COCO file, or contradicts itself.
     """
-    path = paths.resolve(path)
+    file = paths.resolve(path)
     content = _check_lists(path, load_json(path) if content is None else content)
     categories = content["categories"]
     person_ids = [entry.get("id") for entry in categories if entry.get("name") == "person"]
@@ -158,8 +159,8 @@ def read(path: str | os.PathLike, content: Any = None) -> Dataset:
             check_size(entry["height"], entry["width"])
         except ValueError as error:
             raise CocoError(f"{where}: is {error}.") from None
-        name = pathlib.PurePosixPath(entry["file_name"].replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or re.match("[A-Za-z]:", str(name)):
+        below = pathlib.PurePosixPath(entry["file_name"].replace("\\", "/"))
+        if below.is_absolute() or ".." in below.parts or re.match("[A-Za-z]:", str(below)):
             raise CocoError(
                 f"{where}: 'file_name' {entry['file_name']!r} leads out of the image directory; it must be"
                 " a path below it."
@@ -195,7 +196,7 @@ def read(path: str | os.PathLike, content: Any = None) -> Dataset:
     )
     information = content.get("info")
     name = information.get("persons") if isinstance(information, dict) else None
-    return Dataset(path, images, dict(skipped), str(name or Dataset.name))
+    return Dataset(file, images, dict(skipped), str(name or Dataset.name))
 
 
 def occluded_pairs(image: Image, iou: float = OC_IOU) -> tuple[Person, ...]:
@@ -260,15 +261,14 @@ class EstimatedPoses(NamedTuple):
 
 def read_keypoint_results(
     path: str | os.PathLike, score_threshold: float
-) -> dict[int, EstimatedPoses]:
+) -> dict[int | str, EstimatedPoses]:
     """Reads a COCO keypoint-results file; see `keypoint_results`."""
-    path = paths.resolve(path)
     return keypoint_results(load_json(path), path, score_threshold)
 
 
 def keypoint_results(
-    content: Any, path: pathlib.Path, score_threshold: float
-) -> dict[int, EstimatedPoses]:
+    content: Any, path: str | os.PathLike, score_threshold: float
+) -> dict[int | str, EstimatedPoses]:
     """Poses of COCO keypoint results.
 
     Args:
@@ -319,11 +319,10 @@ def visibilities_from_scores(poses: np.ndarray, threshold: float) -> np.ndarray:
 
 def read_results(path: str | os.PathLike, field: str) -> list[dict[str, Any]]:
     """Reads a COCO results file; see `check_results`."""
-    path = paths.resolve(path)
     return check_results(load_json(path), path, field)
 
 
-def check_results(content: Any, path: pathlib.Path, field: str) -> list[dict[str, Any]]:
+def check_results(content: Any, path: str | os.PathLike, field: str) -> list[dict[str, Any]]:
     """The entries of COCO results: a list of objects with "image_id" and `field`.
 
     Raises:
@@ -396,22 +395,21 @@ def _person(entry: dict[str, Any], height: int, width: int, where: str) -> Perso
     return Person(entry["id"], entry["image_id"], pose, bbox, float(area), segmentation, is_crowd)
 
 
-def load_json(path: pathlib.Path) -> Any:
+def load_json(path: str | os.PathLike) -> Any:
     """The content of a JSON file.
 
     Raises:
         CocoError: missing, or no JSON.
     """
     try:
-        with path.open() as file:
-            return json.load(file)
+        return json.loads(paths.resolve(path).read_text())
     except OSError as error:
         raise CocoError(f"{path}: cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:  # also bytes and numbers that are no JSON
         raise CocoError(f"{path}: is no JSON file: {error}.") from None
 
 
-def _check_lists(path: pathlib.Path, content: Any) -> dict[str, Any]:
+def _check_lists(path: str | os.PathLike, content: Any) -> dict[str, Any]:
     if isinstance(content, dict):
         content = {"categories": [], **content}
     for field in ("images", "annotations", "categories"):
@@ -426,7 +424,7 @@ def _check_lists(path: pathlib.Path, content: Any) -> dict[str, Any]:
 
 
 def _unique(
-    path: pathlib.Path, field: str, entries: list[dict[str, Any]]
+    path: str | os.PathLike, field: str, entries: list[dict[str, Any]]
 ) -> dict[int, dict[str, Any]]:
     """The entries of a list by their ids."""
     by_id: dict[int, dict[str, Any]] = {}
@@ -442,8 +440,8 @@ def _unique(
     return by_id
 
 
-def _check_full_counts(path: pathlib.Path, entries: list[dict[str, Any]]) -> None:
-    full = _FULL_FILES.get(path.name)
+def _check_full_counts(path: str | os.PathLike, entries: list[dict[str, Any]]) -> None:
+    full = FULL_FILES.get(os.path.basename(path))
     if full is None or len(entries) != full[0]:
         return
     posed = [e for e in entries if not e.get("iscrowd") and e.get("num_keypoints")]

@@ -1,13 +1,14 @@
 """Image files, read one way by training, evaluation and prediction. No TensorFlow here."""
 
 import io
-import pathlib
+import os
 import struct
 import warnings
 
 import PIL.Image
 import PIL.ImageOps
 
+from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -17,7 +18,7 @@ class ImageError(UserError):
     """An image file that cannot be used; the message names it and says why."""
 
 
-def open_image(path: pathlib.Path, size: tuple[int, int] | None = None) -> PIL.Image.Image:
+def open_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> PIL.Image.Image:
     """Opens an image as a viewer shows it: an EXIF rotation is applied.
 
     Args:
@@ -35,7 +36,7 @@ def open_image(path: pathlib.Path, size: tuple[int, int] | None = None) -> PIL.I
         # A photo of 100 megapixels is fine; from 179 on, Pillow refuses.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            image: PIL.Image.Image = PIL.Image.open(io.BytesIO(path.read_bytes()))
+            image: PIL.Image.Image = PIL.Image.open(io.BytesIO(paths.resolve(path).read_bytes()))
         image.load()  # finds truncated files
         if image.getexif().get(_ORIENTATION, 1) != 1:
             shown = PIL.ImageOps.exif_transpose(image)

@@ -53,10 +53,10 @@ def encode_mask(
         (*linear[0, ::-1], start[0], *linear[1, ::-1], start[1]),
         PIL.Image.Resampling.BILINEAR,
     )
-    return _encode_window(np.asarray(window) > THRESHOLD, x0, y0, height, width)
+    return encode_window(np.asarray(window) > THRESHOLD, x0, y0, height, width)
 
 
-def _encode_window(
+def encode_window(
     window: Bool[np.ndarray, "w h"], x0: int, y0: int, height: int, width: int
 ) -> dict[str, Any]:
     """RLE of a mask that is False outside of a window, which is given by columns."""
@@ -115,14 +115,14 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str,
     if segmentation["size"] not in ([height, width], (height, width)):
         raise ValueError("RLE size that is not the image's")
     counts = segmentation["counts"]
-    runs = counts if isinstance(counts, list) else _decompress_runs(counts)
+    runs = counts if isinstance(counts, list) else decompress_runs(counts)
     # pycocotools writes beyond its buffer where they do not.
     if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
         raise ValueError("RLE counts that do not add up to the image")
     return mask_utils.frPyObjects({"size": [height, width], "counts": runs}, height, width)
 
 
-def _decompress_runs(text: Any) -> list[int]:
+def decompress_runs(text: Any) -> list[int]:
     """Run lengths of COCO's compressed RLE.
 
     Five bits a character from 48 up, lowest first, bit 32 for "more follows"; the last

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -20,12 +21,14 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import coco, masks
 from pose2seg_jax.people.parts import PART_NAMES, PERSON_CATEGORY
 
 # Of the images with persons that count, in the order of their ids, the first ones are val.
 _VAL_IMAGES = 2500
+_MADE_BY = "pose2seg_jax.people.ochuman"  # what a file says that may be written again
 _FULL = (5081, 4731, 8110)  # all images, and images and persons that count
 # Theirs: 0 missing, 1 visible, 2 hidden by the person itself, 3 by others. COCO's, as in the export.
 _VISIBILITY = {0: 0, 1: 2, 2: 2, 3: 1}
@@ -35,7 +38,9 @@ _AREA_WARNING = (
 )
 
 
-def convert(content: Any, path: pathlib.Path, subset: str, iou_range: tuple[float, float]) -> Any:
+def convert(
+    content: Any, path: str | os.PathLike, subset: str, iou_range: tuple[float, float]
+) -> Any:
     """The content of `ochuman.json` as that of a COCO annotation file.
 
     Args:
@@ -90,7 +95,7 @@ def convert(content: Any, path: pathlib.Path, subset: str, iou_range: tuple[floa
     }
 
 
-def _check_image(path: pathlib.Path, image: Any) -> None:
+def _check_image(path: str | os.PathLike, image: Any) -> None:
     fields = {"image_id": str, "file_name": str, "width": int, "height": int, "annotations": list}
     for field, kind in fields.items():
         if not isinstance(image, dict) or not isinstance(image.get(field), kind):
@@ -103,7 +108,7 @@ def _check_image(path: pathlib.Path, image: Any) -> None:
             raise coco.CocoError(f"{path}: image {image['image_id']}: person {index} is no object.")
 
 
-def _check_full_counts(path: pathlib.Path, images: list, counted: list) -> None:
+def _check_full_counts(path: str | os.PathLike, images: list, counted: list) -> None:
     found = len(images), len(counted), sum(len(persons) for _, persons in counted)
     if found[0] == _FULL[0] and found != _FULL:
         raise coco.CocoError(
@@ -113,7 +118,7 @@ def _check_full_counts(path: pathlib.Path, images: list, counted: list) -> None:
 
 
 def _annotations(
-    path: pathlib.Path,
+    path: str | os.PathLike,
     image: dict[str, Any],
     persons: list[dict[str, Any]],
     order: list[int],
@@ -211,16 +216,30 @@ def write(
         raise coco.CocoError(f"{images}: does not fit {annotations}: {what} missing.")
     target = output / "annotations" / "person_keypoints_val2017.json"
     link = output / "val2017"
-    if not link.is_symlink() and (link.exists() or target.exists()):
+    there = [path for path in (target, link) if path.exists() or path.is_symlink()]
+    if there and not (link.is_symlink() and _is_ours(target)):
         raise coco.CocoError(
-            f"{output}: holds other data, which would be overwritten; name another --output."
+            f"{there[0]}: is other data, which would be overwritten; name another --output."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content))
+    content["info"]["made_by"] = _MADE_BY
+    paths.make_directory(target.parent, "--output")
+    paths.write_atomically(target, json.dumps(content))
     link.unlink(missing_ok=True)
     link.symlink_to(images.resolve(), target_is_directory=True)
     logging.warning(_AREA_WARNING, target)
-    return dataclasses.replace(dataset, path=target)
+    return dataclasses.replace(dataset, path=paths.resolve(target))
+
+
+def _is_ours(target: pathlib.Path) -> bool:
+    """Whether a file was written here, and is no link to one that somebody else owns."""
+    if target.is_symlink() or not target.is_file():
+        return False
+    try:
+        content = coco.load_json(target)
+    except coco.CocoError:
+        return False
+    information = content.get("info") if isinstance(content, dict) else None
+    return isinstance(information, dict) and information.get("made_by") == _MADE_BY
 
 
 def main() -> None:

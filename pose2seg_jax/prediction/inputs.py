@@ -58,3 +58,22 @@ def check_poses(poses: Any) -> np.ndarray:
             " pose2seg_jax.people.coco.visibilities_from_scores(poses, threshold)."
         )
     return array.astype(np.float32)
+
+
+def check_pose_scores(scores: Any, count: int) -> np.ndarray:
+    """Returns scores of poses as float64 (P,), checked; ones where there are none.
+
+    Raises:
+        InputError: they are of another number of poses, or not numbers of 0 or more.
+    """
+    if scores is None:
+        return np.ones(count)
+    array = np.asarray(scores)
+    if array.dtype.kind not in "iuf" or array.shape != (count,):
+        raise InputError(
+            f"pose_scores are {array.dtype} of shape {array.shape}; expected one number for each of the"
+            f" {count} poses."
+        )
+    if not np.all(np.isfinite(array) & (array >= 0)):
+        raise InputError("pose_scores must be finite numbers, 0 or more.")
+    return array.astype(np.float64)

@@ -117,7 +117,7 @@ def predict_rois(
         probabilities = (probabilities + other[:, :, ::-1]) / 2
     # Of a pose without any part in the image, nothing is known: its mask is empty.
     known = valid & jnp.any(poses[..., 2] > 0, axis=-1)
-    probabilities = probabilities * known[:, None, None]
+    probabilities = jnp.where(known[:, None, None], probabilities, 0)
     scores = mask_score(probabilities)
     probabilities, matrix = convention.pad_roi(probabilities, alignment.matrix)
     return RoiPrediction(probabilities, scores, alignment._replace(matrix=matrix))

@@ -9,7 +9,7 @@ import numpy as np
 
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models import Features
-from pose2seg_jax.prediction.inputs import InputError, check_image, check_poses
+from pose2seg_jax.prediction.inputs import InputError, check_image, check_pose_scores, check_poses
 from pose2seg_jax.prediction.network import Network, RoiPrediction, predict_rois
 from pose2seg_jax.prediction.results import Result
 from pose2seg_jax.weights import files as weights
@@ -148,6 +148,7 @@ class Pose2SegPredictor:
         if poses is None:
             poses = self._estimate(image)
         poses = check_poses(poses)
+        pose_scores = check_pose_scores(pose_scores, len(poses))
         if not isinstance(image, EncodedImage):
             check_image(image)
             if not len(poses):  # nothing runs for nobody

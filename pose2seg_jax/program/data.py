@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 
@@ -13,6 +13,9 @@ from pose2seg_jax.people import coco, coco_layout
 from pose2seg_jax.people.batches import BatchIds, TrainBatch
 from pose2seg_jax.prediction.network import Network
 from pose2seg_jax.training.options import TrainOptions
+
+if TYPE_CHECKING:
+    from input_pipeline import pipeline
 
 Stream = Iterator[tuple[TrainBatch, BatchIds]]
 
@@ -70,6 +73,22 @@ def open_evaluator(
     )
 
 
+def stream_options(
+    config: ml_collections.ConfigDict, options: TrainOptions
+) -> "pipeline.StreamOptions":
+    """Returns what a config's stream of training examples delivers."""
+    from input_pipeline import pipeline
+    from input_pipeline.crops import CropOptions
+
+    augment, crops = config.augment, None
+    if augment.crop_probability:
+        margin = tuple(augment.crop_margin)
+        crops = CropOptions(augment.crop_probability, margin, options.augment.extent)
+    return pipeline.StreamOptions(
+        options.seed, options.batch_size, config.persons_per_batch, config.model.image_size, crops
+    )
+
+
 def prepare_training(config: ml_collections.ConfigDict) -> Any:
     """Returns the TFDS builder of the training split, its data prepared; the first process does it alone."""
     from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
@@ -91,16 +110,8 @@ def open_stream(
 ) -> Callable[[int], Stream]:
     """Returns a function from a data position to the stream of training batches from there on."""
     from input_pipeline import pipeline
-    from input_pipeline.crops import CropOptions
 
-    augment = config.augment
-    crops = None
-    if augment.crop_probability:
-        margin = tuple(augment.crop_margin)
-        crops = CropOptions(augment.crop_probability, margin, options.augment.extent)
-    stream = pipeline.StreamOptions(
-        options.seed, options.batch_size, config.persons_per_batch, config.model.image_size, crops
-    )
+    stream = stream_options(config, options)
     process_index, process_count = parallel.processes()
 
     def start(position: int) -> Stream:

@@ -178,7 +178,7 @@ def _with_config_file(arguments: Sequence[str]) -> tuple[list[str], bool]:
 def _define() -> flags.FlagValues:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
-        "config", _DEFAULT_CONFIG, "The experiment; --config.FIELD=VALUE sets a field.",
+        "config", None, "The experiment; --config.FIELD=VALUE sets a field.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_enum("mode", "train", list(MODES), "What to do.", flag_values=values)

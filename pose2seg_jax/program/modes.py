@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import json
 import logging
 import os
 import pathlib
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 import PIL.Image
+from flax import traverse_util
 
 from pose2seg_jax import parallel, paths, random_roots
 from pose2seg_jax.alignment import templates as pose_templates
@@ -69,50 +69,13 @@ class Trained(NamedTuple):
         return Network(self.weights.spec, self.config.dtype, self.config.prediction.flip)
 
 
-def train(command: Command) -> dict[str, float]:
-    """Trains a network, or goes on; returns the metrics of the final evaluation."""
-    from pose2seg_jax.training import run_record
-    from pose2seg_jax.training.checkpoints import Checkpoints
-    from pose2seg_jax.training.metrics_log import MetricsLog
-    from pose2seg_jax.training.options import TrainOptions
-    from pose2seg_jax.training.train import train as run_training
+def train(command: Command) -> None:
+    """Trains a network, or goes on."""
+    from pose2seg_jax.program import runs
 
     if command.distributed:
         parallel.join(command.distributed)
-    config = command.config
-    options = TrainOptions.from_config(config)
-    workdir = os.fspath(paths.make_directory(command.workdir, "--workdir"))
-    parallel.first_process_first("generated", lambda: data.coco_directory(config))
-    quiet = parallel.processes()[0] > 0
-    with (
-        Checkpoints(
-            workdir, keep_latest=options.keep_latest, keep_best=options.keep_best
-        ) as checkpoints,
-        MetricsLog(workdir, options.num_steps, options.batch_size, quiet=quiet) as log,
-    ):
-        step = checkpoints.latest_step()
-        if step is None:
-            spec = NetworkSpec.from_config(config.model)
-            record = run_record.new(config, spec, data.training_content(config))
-        else:
-            record = run_record.read(workdir)
-            spec = _asked_for(config, record)
-            record = record.go_on(config, spec, data.training_content(config), step)
-        start = None
-        if step is None and config.init_weights:
-            start = weights.load_to_train_on(spec, config.init_weights)
-        elif step is None and spec.backbone["name"] == "efficientnet_lite0_fpn":
-            raise UserError(
-                "config field init_weights is empty, but the first stages of efficientnet_lite0_fpn stay as"
-                " they start: convert ImageNet's weights first, see configs/coco_human_lite.py."
-            )
-        # What only the evaluation needs is checked now, not after hours of training.
-        network = Network(spec, options.dtype, config.prediction.flip)
-        evaluator = data.open_evaluator(config, network)
-        open_batches = data.open_stream(config, options, data.prepare_training(config))
-        return run_training(
-            workdir, record, options, checkpoints, log, open_batches, evaluator, start
-        )
+    runs.train(command.config, command.workdir)
 
 
 def evaluate(command: Command) -> None:
@@ -252,28 +215,48 @@ def convert_weights(command: Command) -> None:
 
 def make_templates(command: Command) -> None:
     """Makes pose templates from COCO annotations, or the config's training split, as JSON."""
-    config, output = command.config, command.output
     annotations = command.annotations
     if annotations is None:
-        annotations = coco_layout.annotation_file(data.coco_directory(config), "train")
-    dataset = coco.read(annotations)
-    persons = dataset.persons(split=command.split)
-    if not persons:
-        of_split = f" of split '{command.split}'" if command.split else ""
-        raise coco.CocoError(f"{annotations}: holds no person with a pose{of_split}.")
+        annotations = coco_layout.annotation_file(data.coco_directory(command.config), "train")
     count = command.num_templates or _NUM_TEMPLATES
+    write_templates(annotations, command.split, count, command.config.seed, command.output)
+
+
+def write_templates(
+    annotations: str | os.PathLike,
+    split: str | None,
+    count: int,
+    seed: int,
+    output: str | os.PathLike,
+) -> None:
+    """Clusters the poses of a COCO file into templates, and writes them as JSON.
+
+    Args:
+        annotations: the file.
+        split: only images with this 'split' field; None for all.
+        count: how many templates.
+        seed: of the clustering.
+        output: the JSON.
+
+    Raises:
+        UserError: there are too few poses.
+    """
+    persons = coco.read(annotations).persons(split=split)
+    if not persons:
+        of_split = f" of split '{split}'" if split else ""
+        raise coco.CocoError(f"{annotations}: holds no person with a pose{of_split}.")
     made, shares = pose_templates.make_templates(
         np.stack([person.pose for person in persons]).astype(np.float64),
         np.stack([person.bbox for person in persons]),
         count,
-        config.seed,
+        seed,
     )
     made_by = {
         "command": f"python main.py --mode=templates --annotations={os.path.basename(annotations)}"
-        + (f" --split={command.split}" if command.split else "")
+        + (f" --split={split}" if split else "")
         + f" --num_templates={count} --output={os.path.basename(output)}",
         "persons": len(persons),
-        "seed": config.seed,
+        "seed": seed,
     }
     pose_templates.save(output, made, shares, made_by)
     shown = ", ".join(f"{share:.1%}" for share in shares)
@@ -289,9 +272,9 @@ def load_trained(command: Command) -> Trained:
         UserError: there is none, or the command line would change the network.
     """
     if command.workdir:
-        loaded, base = _restore(
-            command.workdir, command.checkpoint or "latest", command.config.dtype
-        )
+        from pose2seg_jax.program import runs
+
+        loaded, base = runs.restore(command.workdir, command.checkpoint or "latest")
         source = f"the run in {command.workdir}"
     else:
         loaded = weights.load(command.weights)
@@ -317,45 +300,11 @@ def load_trained(command: Command) -> Trained:
     return Trained(loaded, config)
 
 
-def _restore(
-    workdir: str, checkpoint: str, dtype: str
-) -> tuple[Weights, ml_collections.ConfigDict]:
-    """The network in a checkpoint of a run, and the config of the run."""
-    from pose2seg_jax.training import run_record
-    from pose2seg_jax.training.checkpoints import Checkpoints
-    from pose2seg_jax.training.optimizer import create_optimizer
-    from pose2seg_jax.training.options import TrainOptions
-    from pose2seg_jax.training.state import abstract_state
-
-    record = run_record.read(workdir)
-    config = record.config_dict()
-    options = TrainOptions.from_config(config)
-    optimizer = create_optimizer(options.optimizer, options.num_steps, record.spec)
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        state, _ = checkpoints.restore(abstract_state(record.spec, optimizer), checkpoint)
-    return Weights(record.spec, state.variables, {"step": int(state.step)}), config
-
-
-def _asked_for(config: ml_collections.ConfigDict, record: Any) -> NetworkSpec:
-    """The network of a config; a template file that has gone is that of the run, which has its own copy."""
-    try:
-        return NetworkSpec.from_config(config.model)
-    except pose_templates.TemplateError:
-        name = "model.alignment.templates"
-        if record.current.get(name) != config.model.alignment.templates:
-            raise
-        fields = config.model.to_dict()
-        fields["alignment"]["templates"] = record.spec.templates
-        return NetworkSpec.from_json(json.dumps(fields))
-
-
 def _refuse_without_effect(
     mode: str, config: ml_collections.ConfigDict, overrides: dict[str, Any]
 ) -> None:
     """A field that the mode does not read may be named only with the value that it has."""
-    from pose2seg_jax.training.run_record import flat
-
-    before = flat(config.to_dict())
+    before = traverse_util.flatten_dict(config.to_dict(), sep=".")
     for name, value in overrides.items():
         known = before.get(name)
         same = list(known) == list(value) if isinstance(value, tuple) and known else known == value

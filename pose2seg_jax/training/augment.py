@@ -86,7 +86,7 @@ def move_to_canvas(options: AugmentOptions, side: int, seed: int, batch: TrainBa
         batch: without the axis of devices.
     """
     fold = jax.vmap(jax.random.fold_in, (None, 0))
-    keys = fold(random_roots.key(seed, "augmentation"), batch.index)
+    keys = fold(random_roots.key(seed, "augmentation"), batch.example)
     keys = jax.vmap(jax.random.split)(keys)
     random = random_matrices(
         keys[:, 0],
@@ -108,7 +108,7 @@ def move_to_canvas(options: AugmentOptions, side: int, seed: int, batch: TrainBa
 
     original = batch.poses
     if options.pose_noise:
-        noise = fold(random_roots.key(seed, "training noise"), batch.index)
+        noise = fold(random_roots.key(seed, "training noise"), batch.example)
         original = _perturb(options.pose_noise, batch, noise[batch.image_index])
     poses = transform_poses(original, matrices[batch.image_index], side)
     valid = batch.valid & jnp.any(poses[..., 2] > 0, axis=-1)

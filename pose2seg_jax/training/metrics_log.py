@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from clu import metric_writers
 
 
 class MetricsLog:
@@ -13,6 +12,8 @@ class MetricsLog:
 
     def __init__(self, workdir: str, num_steps: int, images_per_step: int, *, quiet: bool = False):
         """Opens the log of a run; a `quiet` one (all processes but the first) says and writes nothing."""
+        from clu import metric_writers  # imports TensorFlow
+
         self._writer = metric_writers.create_default_writer(
             workdir, just_logging=quiet, asynchronous=False
         )

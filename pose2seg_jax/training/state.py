@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Int
 
-from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.models.variables import variable_shapes
 
@@ -18,7 +16,7 @@ from pose2seg_jax.models.variables import variable_shapes
 class TrainState(flax.struct.PyTreeNode):
     """Step, parameters, batch statistics and optimiser state."""
 
-    step: Int[Array, ""]
+    step: Any  # () int32
     params: Any
     batch_stats: Any
     opt_state: Any

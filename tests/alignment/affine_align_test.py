@@ -8,8 +8,9 @@ import scipy.ndimage
 from conftest import standing_pose
 from pycocotools import mask as mask_utils
 
-from pose2seg_jax.alignment import affine_align, geometry, skeleton, templates
+from pose2seg_jax.alignment import affine_align, geometry, sampling, skeleton, templates
 from pose2seg_jax.people import parts
+from pose2seg_jax.training import augment
 
 ROI = 64
 SIZE = (480, 640)
@@ -188,7 +189,7 @@ def test_the_sampler_equals_scipy():
     images = rng.rand(3, 30, 40, 2).astype(np.float32)
     matrices = _random_matrices(rng, 6)
     index = np.array([0, 1, 2, 2, 1, 0])
-    rois = affine_align.align_to_roi(images, index, matrices, ROI)
+    rois = sampling.align_to_roi(images, index, matrices, ROI)
     y, x = np.mgrid[:ROI, :ROI] + 0.5
     for n in range(6):
         homogeneous = np.concatenate([matrices[n], [[0, 0, 1]]])
@@ -210,7 +211,7 @@ def test_the_gradient_of_the_sampler_is_its_transpose():
     weights = jnp.asarray(rng.rand(1, 16, 16, 1), jnp.float32)
 
     def loss(images):
-        return jnp.sum(weights * affine_align.align_to_roi(images, jnp.zeros(1, int), matrices, 16))
+        return jnp.sum(weights * sampling.align_to_roi(images, jnp.zeros(1, int), matrices, 16))
 
     gradient = jax.grad(loss)(images)
     # The sampler is linear, so <gradient, images> is the loss itself.
@@ -224,8 +225,8 @@ def test_a_disc_keeps_its_centroid():
         center = np.asarray(geometry.apply(geometry.invert(matrix), jnp.full((1, 2), 32.0)))[0]
         matrix[:, 2] += matrix[:, :2] @ (center - [120.3, 101.8])
         fine = np.clip(30.5 - np.hypot(x - 120.3, y - 101.8), 0, 1).astype(np.float32)
-        roi = affine_align.align_masks(fine[None], matrix[None], ROI)
-        back = np.asarray(affine_align.reverse_align(roi, matrix[None], 200, 240))[0]
+        roi = sampling.align_masks(fine[None], matrix[None], ROI)
+        back = np.asarray(sampling.reverse_align(roi, matrix[None], 200, 240))[0]
         for axis in (x, y):
             before = np.sum(axis * fine) / np.sum(fine)
             assert abs(np.sum(axis * back) / np.sum(back) - before) < 0.05
@@ -237,14 +238,14 @@ def test_masks_are_averaged_over_the_area_of_a_cell():
     mask = np.zeros((1, 32, 32), np.float32)
     mask[:, :, :10] = 1
     matrix = np.array([[[0.25, 0, 0], [0, 0.25, 0]]], np.float32)  # a cell is 4 x 4 pixels
-    roi = np.asarray(affine_align.align_masks(mask, matrix, 8))
+    roi = np.asarray(sampling.align_masks(mask, matrix, 8))
     np.testing.assert_allclose(roi[0, 3], [1, 1, 0.5, 0, 0, 0, 0, 0], atol=1e-6)
 
 
 def test_reverse_align_keeps_the_values_of_border_cells():
     rois = np.ones((1, 8, 8), np.float32)
     matrix = np.array([[[1, 0, -2], [0, 1, -3]]], np.float32)
-    back = np.asarray(affine_align.reverse_align(rois, matrix, 16, 16))[0]
+    back = np.asarray(sampling.reverse_align(rois, matrix, 16, 16))[0]
     expected = np.zeros((16, 16))
     expected[3:11, 2:10] = 1
     np.testing.assert_array_equal(back, expected)
@@ -264,7 +265,7 @@ def test_a_rotated_mirrored_cropped_person_comes_back(real_dataset):
     assert geometry.is_mirrored(warp)
     side = 512
     moved = np.array(
-        affine_align.align_to_roi(mask[None, ..., None], np.zeros(1, int), warp[None], side)
+        sampling.align_to_roi(mask[None, ..., None], np.zeros(1, int), warp[None], side)
     )[..., 0]
     moved[:, 420:] = 0  # cropped
     points = np.asarray(geometry.apply(warp, person.pose[:, :2]))
@@ -274,8 +275,8 @@ def test_a_rotated_mirrored_cropped_person_comes_back(real_dataset):
     pose = pose.astype(np.float32)
 
     alignment = affine_align.align_poses(pose[None], templates.load(), (420, side), ROI)
-    roi = affine_align.align_masks(moved, alignment.matrix, ROI)
-    back = np.asarray(affine_align.reverse_align(roi, alignment.matrix, side, side))[0] > 0.5
+    roi = sampling.align_masks(moved, alignment.matrix, ROI)
+    back = np.asarray(sampling.reverse_align(roi, alignment.matrix, side, side))[0] > 0.5
     true = moved[0] > 0.5
     assert (back & true).sum() / (back | true).sum() > 0.95
 
@@ -292,7 +293,7 @@ def test_a_rotated_mirrored_cropped_person_comes_back(real_dataset):
 def test_jitter_stays_within_its_limits():
     matrices = np.tile(np.array([[[0.2, 0, 3], [0, 0.2, 5]]], np.float32), (200, 1, 1))
     jittered = np.asarray(
-        affine_align.jitter_matrices(
+        augment.jitter_matrices(
             jax.random.split(jax.random.key(0), 200),
             matrices,
             ROI,

@@ -99,7 +99,7 @@ def _batch_of(framed, copies=1):
 def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, suffix):
     """Without augmentation the canvas is the letterboxed image, whatever scale it was decoded at."""
     config = tiny_config(tmp_path, tmp_path)
-    config.dataset.image_size = 256
+    config.model.image_size = 256
     config.augment.update(flip=False, rotation=0.0, translation=0.0, color=0.0)
     config.augment.scale = (1.0, 1.0)
     noise = np.random.RandomState(0).rand(*size, 3) * 255
@@ -130,7 +130,7 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
 )
 def test_the_frame_holds_no_more_than_images_of_coco_fill(tmp_path, canvas, side):
     config = tiny_config(tmp_path, tmp_path)
-    config.dataset.image_size = canvas
+    config.model.image_size = canvas
     assert pipeline.frame_side(config) == side
 
 
@@ -358,7 +358,7 @@ def test_tfds_build_prepares_what_training_reads(tmp_path):
 
 def test_crops_have_the_resolution_of_the_canvas_and_all_it_can_see(tmp_path):
     config = tiny_config(tmp_path, tmp_path)
-    config.dataset.image_size = 64
+    config.model.image_size = 64
     config.augment.update(flip=True, rotation=15.0, translation=0.05, color=0.0)
     config.augment.scale, config.augment.crop_margin = (0.7, 1.3), (1.5, 1.5)
     config.augment.crop_probability = 1.0

@@ -12,9 +12,9 @@ from flax import traverse_util
 
 from configs import coco_human_lite, coco_human_r50fpn
 from pose2seg_jax.models import efficientnet_fpn, pose2seg
+from pose2seg_jax.models.variables import run_once
 from pose2seg_jax.program import commands
 from pose2seg_jax.training import train
-from pose2seg_jax.training.train_state import run_once
 from pose2seg_jax.weights import convert, torch_files
 from pose2seg_jax.weights import files as weights
 

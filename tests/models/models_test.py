@@ -23,8 +23,9 @@ from pose2seg_jax.models.layers import (
     upsample_bilinear,
     upsample_nearest,
 )
+from pose2seg_jax.models.variables import run_once
+from pose2seg_jax.prediction import network
 from pose2seg_jax.training import losses, train_state
-from pose2seg_jax.training.train_state import run_once
 
 SMALL = {
     "roi_size": 16,
@@ -88,7 +89,7 @@ def test_the_lean_branch_costs_a_fifth():
 
 def test_the_size_that_the_backbone_sees_is_checked():
     config = coco_human.get_config()
-    config.dataset.image_size = 640
+    config.model.image_size = 640
     config.model.backbone_shrink = 640 / 384
     assert train_state.create_model(config).backbone_shrink == 640 / 384
     config.model.backbone_shrink = 640 / 400
@@ -100,7 +101,7 @@ def test_the_size_that_the_backbone_sees_is_checked():
     config.model.backbone_shrink = 2.005
     with pytest.raises(UserError, match=r"is 2\.005; it must be a ratio"):
         train_state.create_model(config)
-    config.model.dtype = "float16"
+    config.dtype = "float16"
     with pytest.raises(UserError, match=r"model\.dtype is 'float16'.*float32, bfloat16"):
         train_state.create_model(config)
 
@@ -243,7 +244,7 @@ def test_loss_and_scores_by_hand():
     with_dice = losses.mask_loss(logits, targets, np.array([True, False]), dice=0.5)
     dice = 2 * 0.5 * 1.75 / (4 * 0.25 + 1.3125)
     np.testing.assert_allclose(with_dice, np.log(2) + 0.5 * (1 - dice), rtol=1e-6)
-    scores = losses.mask_score(jnp.asarray([[[0.9, 0.7], [0.2, 0.1]], [[0.1] * 2] * 2]))
+    scores = network.mask_score(jnp.asarray([[[0.9, 0.7], [0.2, 0.1]], [[0.1] * 2] * 2]))
     np.testing.assert_allclose(scores, [1.6 / 2.3, 0.0], rtol=1e-6)
     iou = losses.mask_iou(
         jnp.asarray([[[1.0, 1.0], [-1.0, -1.0]]]), jnp.asarray([[[1.0, 0.0], [1.0, 0.0]]])

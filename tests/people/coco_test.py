@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
-from pose2seg_jax.people import coco
+from pose2seg_jax.people import coco, masks
 
 SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]
 POSE = [12, 15, 2, 20, 16, 1] + [0] * 45
@@ -152,12 +152,12 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_full_files_must_have_the_known_counts(tmp_path, monkeypatch):
-    monkeypatch.setitem(coco._FULL_FILES, "person_keypoints_val2017.json", (1, 1, 2))
+    monkeypatch.setitem(coco.FULL_FILES, "person_keypoints_val2017.json", (1, 1, 2))
     with pytest.raises(coco.CocoError, match="has 1 images and 2 persons"):
         _read(tmp_path, _content(_annotation()), "person_keypoints_val2017.json")
     with pytest.raises(coco.CocoError, match="1 images and 2 persons"):  # skipped or not
         _read(tmp_path, _content(_annotation(bbox=[1, 1, 0, 0])), "person_keypoints_val2017.json")
-    monkeypatch.setitem(coco._FULL_FILES, "person_keypoints_val2017.json", (1, 1, 1))
+    monkeypatch.setitem(coco.FULL_FILES, "person_keypoints_val2017.json", (1, 1, 1))
     assert _read(tmp_path, _content(_annotation()), "person_keypoints_val2017.json").persons()
 
 
@@ -173,7 +173,7 @@ def test_compressed_runs_are_those_of_pycocotools():
     rng = np.random.RandomState(0)
     for density in (0.0, 0.01, 0.5, 1.0):
         mask = np.asfortranarray(rng.rand(300, 500) < density).astype(np.uint8)
-        runs = coco._decompress_runs(mask_utils.encode(mask)["counts"])
+        runs = masks.decompress_runs(mask_utils.encode(mask)["counts"])
         expected = mask_utils.frPyObjects({"size": [300, 500], "counts": runs}, 300, 500)
         assert sum(runs) == mask.size
         np.testing.assert_array_equal(mask_utils.decode(expected), mask)
@@ -205,21 +205,46 @@ def test_keypoint_results(tmp_path):
     path = tmp_path / "results.json"
     entry = {"image_id": 3, "category_id": 1, "keypoints": [9.0, 8.0, 0.9] + [5.0, 5.0, 0.1] * 16}
     path.write_text(json.dumps([entry, copy.deepcopy(entry)]))
-    poses = coco.read_keypoint_results(path, 0.3)[3]
+    poses, scores = coco.read_keypoint_results(path, 0.3)[3]
+    assert scores.tolist() == [1, 1]
     assert poses.shape == (2, 17, 3)
     np.testing.assert_array_equal(poses[0, 0], [9.5, 8.5, 2])
     assert not poses[0, 1:].any()
     # Visibilities stay what they are.
     path.write_text(json.dumps([entry | {"keypoints": [9.0, 8.0, 1] + [5.0, 5.0, 2] * 16}]))
-    assert coco.read_keypoint_results(path, 0.3)[3][0, :2, 2].tolist() == [1, 2]
+    assert coco.read_keypoint_results(path, 0.3)[3].poses[0, :2, 2].tolist() == [1, 2]
     # Without any 2 they only say that the part is there.
     path.write_text(json.dumps([entry | {"keypoints": [9.0, 8.0, 1] * 17}]))
-    assert np.all(coco.read_keypoint_results(path, 0.3)[3][..., 2] == 2)
+    assert np.all(coco.read_keypoint_results(path, 0.3)[3].poses[..., 2] == 2)
     for content, message in (
         ({}, "is no COCO results file"),
         ([{"image_id": 3}], "result 0 has no 'keypoints'"),
         ([{"image_id": 3, "keypoints": [1]}], "result 0: 'keypoints' must hold 51"),
+        ([entry | {"score": "high"}], "result 0: 'score' must be a number"),
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(coco.CocoError, match=message):
             coco.read_keypoint_results(path, 0.3)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x.png", "/etc/x.png", "a/../../x.png", "..\\x.png", "C:\\x.png", "C:x.png"]
+)
+def test_file_names_that_lead_out_of_the_directory_are_refused(tmp_path, name):
+    content = _content(_annotation())
+    content["images"][0]["file_name"] = name
+    with pytest.raises(coco.CocoError, match="leads out of the image directory"):
+        _read(tmp_path, content)
+    content["images"][0]["file_name"] = "below/x..png"
+    assert _read(tmp_path, content).images[0].file_name == "below/x..png"
+
+
+def test_images_with_more_pixels_than_a_mask_counts_are_refused(tmp_path):
+    content = _content(_annotation())
+    content["images"][0] |= {"width": 70_000, "height": 70_000}
+    with pytest.raises(coco.CocoError, match="70000x70000, more pixels than a mask can hold"):
+        _read(tmp_path, content)
+    with pytest.raises(ValueError, match="more pixels than a mask can hold"):
+        masks.encode_mask(
+            np.ones((4, 4), np.float32), np.eye(2, 3, dtype=np.float32), 70_000, 70_000
+        )

@@ -4,17 +4,15 @@ import copy
 import json
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 import skimage.draw
-from conftest import tiny_config
+from conftest import tiny_config, tiny_weights
 from pycocotools import mask as mask_utils
 
-from pose2seg_jax.alignment import templates
-from pose2seg_jax.evaluation import evaluate
 from pose2seg_jax.people import coco, ochuman, parts
-from pose2seg_jax.training import train_state
+from pose2seg_jax.prediction.network import Network
+from pose2seg_jax.program import data
 
 
 @pytest.fixture
@@ -160,8 +158,20 @@ def test_other_data_is_not_overwritten(native, tmp_path):
     (tmp_path / "val2017").mkdir()
     precious = tmp_path / "annotations/person_keypoints_val2017.json"
     precious.write_text("{}")
-    with pytest.raises(coco.CocoError, match="holds other data, which would be overwritten"):
+    with pytest.raises(coco.CocoError, match=r"val2017\.json: is other data, which would be"):
         ochuman.write(native / "ochuman.json", native / "images", tmp_path)
+    assert precious.read_text() == "{}"
+    # Also not where COCO's images are a link, as many keep them, or where the file itself is one.
+    (tmp_path / "val2017").rmdir()
+    (tmp_path / "val2017").symlink_to(native / "images", target_is_directory=True)
+    with pytest.raises(coco.CocoError, match="is other data, which would be overwritten"):
+        ochuman.write(native / "ochuman.json", native / "images", tmp_path)
+    assert precious.read_text() == "{}"
+    linked = tmp_path / "linked"
+    (linked / "annotations").mkdir(parents=True)
+    (linked / "annotations/person_keypoints_val2017.json").symlink_to(precious)
+    with pytest.raises(coco.CocoError, match="is other data, which would be overwritten"):
+        ochuman.write(native / "ochuman.json", native / "images", linked)
     assert precious.read_text() == "{}"
     for _ in range(2):  # its own output may be written again
         ochuman.write(native / "ochuman.json", native / "images", tmp_path / "own")
@@ -182,8 +192,7 @@ def test_other_files_and_missing_images_are_named(native, tmp_path):
 def test_it_is_evaluated_like_coco(native, tmp_path):
     ochuman.write(native / "ochuman.json", native / "images", tmp_path / "ochuman")
     config = tiny_config(tmp_path / "ochuman", tmp_path / "tfds")
-    model = train_state.create_model(config)
-    variables = train_state.init_variables(config, model, jax.random.key(0))
-    table = evaluate.Evaluator(config, templates.load()).run(variables)
+    made = tiny_weights()
+    table = data.open_evaluator(config, Network(made.spec)).run(made.variables)
     assert len(table.results) == 16
     assert table.rows[0].data == "OCHuman all, max IoU 0 to 1 (16 persons)"

@@ -130,3 +130,19 @@ def test_other_files_are_named_with_what_gave_them_away(image, tmp_path, name, c
 def test_a_directory_without_openpose_files_is_named(image, tmp_path):
     with pytest.raises(coco.CocoError, match=r"holds no \*_keypoints\.json, as OpenPose"):
         read_poses(tmp_path, [image], 0.3)
+
+
+def test_pose_files_are_matched_with_images(coco_dir, tmp_path):
+    images = sorted((coco_dir / "val2017").iterdir())
+    annotations = coco_dir / "annotations/person_keypoints_val2017.json"
+    matched = read_poses(annotations, images, 0.3)
+    assert [len(matched[image].poses) for image in images] == [1, 7, 2, 1, 1]
+    entries = [
+        {"image_id": int(images[1].stem), "category_id": 1, "keypoints": [3.0, 4.0, 0.9] * 17},
+        {"image_id": images[2].name, "category_id": 1, "keypoints": [3.0, 4.0, 0.9] * 17},
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(entries))
+    assert set(read_poses(path, images, 0.3)) == set(images[1:3])
+    with pytest.raises(coco.CocoError, match=r"holds no pose of .* it knows"):
+        read_poses(path, images[:1], 0.3)

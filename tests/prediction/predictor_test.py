@@ -1,35 +1,27 @@
 """The Python API: one image of any size, any number of poses."""
 
-import dataclasses
 import functools
 import json
+import os
 import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, count_compilations, standing_pose, tiny_config
+from conftest import ROOT, count_compilations, standing_pose, tiny_weights
 
 from pose2seg_jax import Pose2SegPredictor, predict_masks
-from pose2seg_jax.alignment import affine_align, templates
+from pose2seg_jax.alignment import policies
 from pose2seg_jax.people import parts
-from pose2seg_jax.prediction.predictor import (
-    InputError,
-    _checked_poses,
-    letterbox_image,
-    predict_rois,
-)
-from pose2seg_jax.training import train_state
+from pose2seg_jax.prediction.inputs import InputError, check_poses
+from pose2seg_jax.prediction.network import Network, predict_rois
 from pose2seg_jax.weights.files import Weights, WeightsError
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Weights:
-    config = tiny_config(tmp_path_factory.mktemp("coco"), tmp_path_factory.mktemp("tfds"))
-    model = train_state.create_model(config)
-    variables = train_state.init_variables(config, model, jax.random.key(0))
-    return Weights(config, jax.device_get(variables), templates.load(), {})
+def weights() -> Weights:
+    return tiny_weights()
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +89,11 @@ def test_a_folder_of_photos_compiles_a_handful_of_times(weights):
 
 def test_nobody_is_an_empty_result_and_runs_nothing(weights):
     predictor = Pose2SegPredictor.from_weights(weights)
-    result = predictor(_image(30, 50), np.zeros((0, 17, 3)))
+    with count_compilations() as compiled:
+        result = predictor(_image(30, 50), np.zeros((0, 17, 3)))
     assert result.masks.shape == (0, 30, 50)
     assert result.to_coco(1) == []
-    assert predictor._encode._cache_size() == 0
+    assert not compiled
 
 
 def test_poses_outside_the_image_have_empty_masks(predictor):
@@ -162,7 +155,7 @@ def test_other_poses_are_refused(predictor, poses, message):
 def test_a_list_of_unequal_poses_is_refused():
     # Not through __call__, whose argument types the tests check.
     with pytest.raises(InputError, match="poses are no array"):
-        _checked_poses([np.zeros((17, 3)), np.zeros((16, 3))])
+        check_poses([np.zeros((17, 3)), np.zeros((16, 3))])
 
 
 def test_a_pose_estimator_is_asked_where_no_poses_are_given(weights, predictor):
@@ -183,22 +176,90 @@ def test_a_photo_of_100_megapixels(predictor):
     image = np.zeros((10_000, 10_000, 3), np.uint8)
     result = predictor(image, _poses(1, 8_000))
     assert result.rles[0]["size"] == [10_000, 10_000]
-    assert letterbox_image(image + np.uint8(7), 64).tolist() == np.full((64, 64, 3), 7).tolist()
+    canvas = predictor.network.letterbox_image(image + np.uint8(7))
+    np.testing.assert_array_equal(canvas, np.full((64, 64, 3), 7))
 
 
 def test_networks_that_align_by_box_are_refused(weights):
-    config = weights.config.copy_and_resolve_references()
-    config.align.method = "box"
-    with pytest.raises(WeightsError, match=r"align\.method=box"):
-        Pose2SegPredictor.from_weights(weights._replace(config=config))
+    spec = weights.spec.with_fields({"alignment.policy": "box"})
+    with pytest.raises(WeightsError, match='with the alignment policy "box"'):
+        Pose2SegPredictor.from_weights(weights._replace(spec=spec))
 
 
 def test_boxes_are_stretched_over_the_roi():
     boxes = np.array([[10.0, 20, 30, 5], [1, 2, 0, 0]], np.float32)
-    matrix = np.asarray(affine_align.align_boxes(boxes, 16).matrix)
+    matrix = np.asarray(policies.align_boxes(boxes, 16).matrix)
     corners = np.array([[10, 20], [40, 25]])
     np.testing.assert_allclose(corners @ matrix[0, :, :2].T + matrix[0, :, 2], [[0, 0], [16, 16]], atol=1e-4)  # fmt: skip
     assert np.all(np.isfinite(matrix))
+
+
+def test_the_pure_function_refuses_what_it_cannot_take(predictor):
+    run = functools.partial(predict_masks, predictor.network, predictor.variables)
+    image, poses, valid = _image(40, 40), _poses(2, 40), np.ones(2, bool)
+    for other in (image.astype(np.float32), image.astype(np.int32), image[..., 0]):
+        with pytest.raises(InputError, match="expected uint8"):
+            run(other, poses, valid)
+        with pytest.raises(InputError, match="expected uint8"):
+            jax.jit(run)(other, poses, valid)
+    scored = poses.copy()
+    scored[1, :, 2] = 0.9
+    with pytest.raises(InputError, match=r"poses\[1\]: the third value"):
+        run(image, scored, valid)
+    masks, rois = jax.jit(run)(image, scored, valid)  # no errors under jit: loud all the same
+    assert np.isnan(np.asarray(rois.probabilities[1])).all()
+    assert np.isnan(float(rois.scores[1]))
+    assert np.isfinite(np.asarray(masks[0])).all()
+
+
+def test_whole_numbers_are_poses(predictor):
+    image, poses = _image(100, 100), np.round(_poses(2))
+    floats, integers = predictor(image, poses), predictor(image, poses.astype(np.int64))
+    assert floats.rles == integers.rles
+    assert not np.any(integers.fallback)
+    run = jax.jit(functools.partial(predict_masks, predictor.network, predictor.variables))
+    _, rois = run(image, poses.astype(np.int32), np.ones(2, bool))
+    np.testing.assert_array_equal(rois.alignment.template, floats.template)
+
+
+def test_pose_scores_multiply_mask_scores(predictor):
+    image, poses = _image(100, 100), _poses(2)
+    plain = predictor(image, poses)
+    scored = predictor(image, poses, np.array([0.25, 1.0]))
+    np.testing.assert_allclose(scored.scores, plain.scores * [0.25, 1])
+    entry = scored.to_coco(1)[0]
+    assert entry["score"] == pytest.approx(entry["mask_score"] * 0.25)
+    assert entry["pose_score"] == 0.25
+    for other in (np.ones(3), np.array([1, np.nan]), np.array([1, -1])):
+        with pytest.raises(InputError, match="pose_scores"):
+            predictor(image, poses, other)
+
+
+_STRICT = """
+import functools, numpy as np, jax
+from pose2seg_jax import Pose2SegPredictor, predict_masks
+from conftest import standing_pose, tiny_weights
+resnet = {"backbone": {"name": "resnet50_fpn", "features": 8}, "branch": {
+    "name": "paper", "features": 4, "units": 1, "head_features": 4, "stem_features": 8, "stem_kernel": 3}}
+indices = {"sampling": "pixel_indices", "alignment.policy": "cvpr2019"}
+lite = {"backbone": {"name": "efficientnet_lite0_fpn", "features": 8}, "backbone_image_size": 32}
+for fields in ({}, lite, resnet | indices):
+    predictor = Pose2SegPredictor.from_weights(tiny_weights(**fields), flip=True)
+    image = np.full((60, 80, 3), 90, np.uint8)
+    poses = np.stack([standing_pose(5, 5, 50)])
+    assert predictor(image, poses).masks.shape == (1, 60, 80)
+    run = jax.jit(functools.partial(predict_masks, predictor.network))
+    assert run(predictor.variables, image, poses, np.ones(1, bool))[0].shape == (1, 60, 80)
+"""
+
+
+def test_it_runs_where_the_users_program_is_strict():
+    strict = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
+    environment = os.environ | strict | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", _STRICT], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_geometry_needs_no_flax_and_the_predictor_no_tensorflow():
@@ -211,9 +272,9 @@ def test_geometry_needs_no_flax_and_the_predictor_no_tensorflow():
 
 def test_with_flips_a_mirrored_image_has_the_mirrored_masks(predictor):
     """Boxes place mirrored ROIs exactly, which templates do not."""
-    side = predictor.network.image_size
-    roi = predictor.network.model.roi_size
-    network = dataclasses.replace(predictor.network, method="box", flip=True)
+    spec = predictor.network.spec.with_fields({"alignment.policy": "box"})
+    side, roi = spec.image_size, spec.roi_size
+    network = Network(spec, flip=True)
     image = _image(side, side, 0)[None]
     poses = _poses(3, side, 0).astype(np.float32)
     boxes = np.asarray([[3, 5, 30, 40], [10, 2, 25, 50], [0, 0, side, side]], np.float32)

@@ -8,8 +8,8 @@ import pytest
 import scipy.ndimage
 from pycocotools import mask as mask_utils
 
-from pose2seg_jax.alignment import affine_align
-from pose2seg_jax.people.masks import _encode_window, encode_mask
+from pose2seg_jax.alignment import affine_align, sampling
+from pose2seg_jax.people.masks import encode_mask, encode_window
 from pose2seg_jax.prediction.results import Result
 
 ROI = 32
@@ -36,7 +36,7 @@ def test_masks_equal_those_of_the_device():
         matrix = _matrix(rng, height, width)
         rle = encode_mask(probability, matrix, height, width)
         expected = np.asarray(
-            affine_align.reverse_align(
+            sampling.reverse_align(
                 jnp.asarray(probability[None]), jnp.asarray(matrix[None]), height, width
             )
         )[0]
@@ -58,7 +58,7 @@ def test_windows_are_encoded_as_pycocotools_encodes_the_image():
         image = np.zeros((height, width), np.uint8)
         image[y0:y1, x0:x1] = window
         expected = mask_utils.encode(np.asfortranarray(image))
-        found = _encode_window(window.T, int(x0), int(y0), int(height), int(width))
+        found = encode_window(window.T, int(x0), int(y0), int(height), int(width))
         assert found == expected
 
 
@@ -66,7 +66,9 @@ def test_results_know_masks_boxes_and_coco():
     first, second = np.zeros((2, 6, 9), np.uint8)
     first[1:3, 2:6] = 1
     rles = tuple(mask_utils.encode(np.asfortranarray(m)) for m in (first, second))
-    result = Result((6, 9), rles, np.array([0.75, 0.5]), np.array([1, affine_align.FALLBACK]))
+    result = Result(
+        (6, 9), rles, np.array([0.75, 0.5]), np.ones(2), np.array([1, affine_align.FALLBACK])
+    )
     np.testing.assert_array_equal(result.masks, np.stack([first, second]).astype(bool))
     np.testing.assert_array_equal(result.boxes, [[2, 1, 4, 2], [0, 0, 0, 0]])
     assert result.fallback.tolist() == [False, True]
@@ -76,7 +78,7 @@ def test_results_know_masks_boxes_and_coco():
     assert "person_id" not in entry
     assert [e.get("person_id") for e in result.to_coco("a", [7, 9])] == [7, 9]
     assert json.loads(json.dumps(result.to_coco("a"))) == result.to_coco("a")
-    nobody = Result.of_nobody((6, 9))
+    nobody = Result.empty((6, 9))
     assert nobody.masks.shape == (0, 6, 9)
     assert nobody.boxes.shape == (0, 4)
     assert nobody.to_coco(1) == []
@@ -85,14 +87,20 @@ def test_results_know_masks_boxes_and_coco():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rles": ()}, "0 masks, but scores"),
+        ({"rles": ()}, "0 masks, but mask_scores"),
         ({"size": (9, 6)}, "masks of sizes"),
-        ({"scores": np.array([np.nan])}, "outside of"),
+        ({"mask_scores": np.array([np.nan])}, "outside of"),
     ],
 )
 def test_results_whose_parts_do_not_fit_are_refused(change, message):
     rle = mask_utils.encode(np.zeros((6, 9), np.uint8, order="F"))
-    fields = {"size": (6, 9), "rles": (rle,), "scores": np.ones(1), "template": np.zeros(1, int)}
+    fields = {
+        "size": (6, 9),
+        "rles": (rle,),
+        "mask_scores": np.ones(1),
+        "pose_scores": np.ones(1),
+        "template": np.zeros(1, int),
+    }
     Result(**fields)
     with pytest.raises(ValueError, match=message):
         Result(**fields | change)

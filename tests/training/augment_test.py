@@ -1,17 +1,20 @@
 """Images, poses and masks onto the canvas, on the device."""
 
 import functools
+import typing
 
 import jax
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import pytest
-from conftest import draw_masks, draw_person, standing_pose, tiny_config
+from conftest import augment_options, draw_masks, draw_person, standing_pose, tiny_config
 
 from input_pipeline.coco_human.coco_human_dataset_builder import mask_window
-from pose2seg_jax.alignment import affine_align, geometry, pose_noise, templates
+from pose2seg_jax import random_roots
+from pose2seg_jax.alignment import affine_align, geometry, pose_noise, sampling, templates
 from pose2seg_jax.people import parts
+from pose2seg_jax.people.batches import TrainBatch
 from pose2seg_jax.training import augment
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -21,13 +24,14 @@ _SIDE = 128
 
 def _to_canvas(config):
     """Compiled: one operation after the other takes ten times as long."""
-    return jax.jit(functools.partial(augment.to_canvas, config))
+    options, side, seed = augment_options(config), config.model.image_size, config.seed
+    return jax.jit(functools.partial(augment.move_to_canvas, options, side, seed))
 
 
 @pytest.fixture
 def config(tmp_path):
     config = tiny_config(tmp_path, tmp_path)
-    config.dataset.image_size = _SIDE
+    config.model.image_size = _SIDE
     config.augment.update(flip=True, rotation=30.0, translation=0.05, color=0.0)
     config.augment.scale = (0.6, 1.2)
     return config
@@ -41,19 +45,19 @@ def _batch(images, poses, masks, index):
     frames[:, :height, :width] = images
     windows, to_mask = zip(*map(mask_window, masks), strict=True)
     identity = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
-    letterbox = np.asarray(geometry.letterbox(np.asarray([height, width], np.float32), _SIDE))
-    return {
-        "image": frames,
-        "to_frame": np.stack([identity] * count),
-        "to_canvas": np.stack([letterbox] * count),
-        "index": np.asarray(index, np.uint32),
-        "pose": np.asarray(poses, np.float32),
-        "mask": np.packbits(np.stack(windows).reshape(count, -1), axis=-1),
-        "to_mask": np.stack(to_mask),
-        "image_index": np.arange(count, dtype=np.int32),
-        "person_id": np.arange(1, count + 1, dtype=np.uint32),
-        "valid": np.ones(count, bool),
-    }
+    return TrainBatch(
+        frames=frames,
+        to_frame=np.stack([identity] * count),
+        sizes=np.full((count, 2), [height, width], np.float32),
+        views=np.full((count, 4), [0, 0, width, height], np.float32),
+        example=np.asarray(index, np.uint32),
+        poses=np.asarray(poses, np.float32),
+        masks=np.packbits(np.stack(windows).reshape(count, -1), axis=-1),
+        to_mask=np.stack(to_mask),
+        image_index=np.arange(count, dtype=np.int32),
+        valid=np.ones(count, bool),
+        person_key=np.arange(1, count + 1, dtype=np.uint32),
+    )
 
 
 def _person(height, width, size):
@@ -128,8 +132,8 @@ def test_targets_are_the_share_of_each_cell(config):
     images = np.zeros((8, 160, 140, 3), np.uint8)
     canvas = _to_canvas(config)(_batch(images, [pose] * 8, [mask] * 8, range(8)))
     matrices = affine_align.align_poses(canvas.poses, templates.load(), (_SIDE, _SIDE), 32).matrix
-    targets = augment.align_masks(canvas, matrices, 32)
-    drawn = affine_align.align_masks(draw_masks(canvas), matrices, 32)
+    targets = augment.align_packed_masks(canvas, matrices, 32)
+    drawn = sampling.align_masks(draw_masks(canvas), matrices, 32)
     inside = (drawn > 0) & (drawn < 1)
     assert 0.01 < inside.mean() < 0.3
     np.testing.assert_allclose(targets.mean(), drawn.mean(), rtol=0.01)
@@ -144,10 +148,10 @@ def test_targets_end_at_the_border_of_the_canvas(config):
     pose = standing_pose(20, 20, 80)
     whole = np.ones((1, _SIDE, _SIDE), np.uint8)
     batch = _batch(np.zeros((1, _SIDE, _SIDE, 3), np.uint8), [pose], whole, [0])
-    batch["to_mask"][:, 0, 2] -= 64  # the window begins in the middle of the canvas
+    batch.to_mask[:, 0, 2] -= 64  # the mask begins in the middle of the canvas
     canvas = _to_canvas(config)(batch)
     doubled = np.asarray([[[0.25, 0, -16], [0, 0.25, 0]]], np.float32)  # from x = 64 to 192
-    target = np.asarray(augment.align_masks(canvas, doubled, 32))[0]
+    target = np.asarray(augment.align_packed_masks(canvas, doubled, 32))[0]
     np.testing.assert_allclose(target[1:-1, 1:15], 1)
     np.testing.assert_allclose(target[:, 17:], 0)
 
@@ -169,9 +173,9 @@ def test_persons_off_the_canvas_and_empty_slots_are_not_valid(config):
     far = pose + np.asarray([500, 0, 0], np.float32)
     images = np.zeros((4, 120, 120, 3), np.uint8)
     batch = _batch(images, [pose, far, pose, pose], [mask, mask, empty, mask], range(4))
-    batch["valid"][3] = False
-    for name in ("pose", "mask", "to_mask"):
-        batch[name][3] = 0
+    batch.valid[3] = False
+    for values in (batch.poses, batch.masks, batch.to_mask):
+        values[3] = 0
     canvas = jax.tree.map(np.asarray, _to_canvas(config)(batch))
     assert canvas.valid.tolist() == [True, False, False, False]
     assert all(np.isfinite(values).all() for values in canvas)
@@ -180,17 +184,57 @@ def test_persons_off_the_canvas_and_empty_slots_are_not_valid(config):
 def test_colors_change_by_no_more_than_asked():
     keys = jax.random.split(jax.random.key(0), 64)
     gray = np.full((64, 8, 8, 3), 100, np.float32)
-    changed = np.asarray(augment.jitter_colors(keys, gray, 0.2))
+    everywhere = np.ones((64, 8, 8), bool)
+    changed = np.asarray(augment.jitter_colors(keys, gray, everywhere, 0.2))
     # On grey only brightness shows.
     assert np.abs(changed - 100).max() <= 25.5 + 1e-3
     assert np.abs(changed - 100).max() > 20
-    np.testing.assert_allclose(augment.jitter_colors(keys, gray, 0.0), gray, rtol=1e-6)
+    np.testing.assert_allclose(augment.jitter_colors(keys, gray, everywhere, 0.0), gray, rtol=1e-6)
     colors = np.random.RandomState(0).uniform(50, 200, (64, 8, 8, 3)).astype(np.float32)
-    changed = np.asarray(augment.jitter_colors(keys, colors, 0.2))
+    changed = np.asarray(augment.jitter_colors(keys, colors, everywhere, 0.2))
     ratio = np.ptp(changed, axis=(1, 2, 3)) / np.ptp(colors, axis=(1, 2, 3))
     assert ratio.min() > 0.6
     assert ratio.max() < 1.5
     assert np.ptp(ratio) > 0.2
+
+
+def test_colors_leave_the_black_around_an_image_alone():
+    keys = jax.random.split(jax.random.key(0), 16)
+    images = np.random.RandomState(0).uniform(50, 200, (16, 8, 12, 3)).astype(np.float32)
+    inside = np.zeros((16, 8, 12), bool)
+    inside[:, :, :8] = True
+    around = np.where(inside[..., None], images, 0)
+    changed = np.asarray(augment.jitter_colors(keys, around, inside, 0.3))
+    assert not changed[~inside].any()
+    # The image changes as it would without the black.
+    alone = augment.jitter_colors(keys, images[:, :, :8], inside[:, :, :8], 0.3)
+    np.testing.assert_allclose(changed[:, :, :8], alone, rtol=1e-4)
+
+
+def test_the_border_of_the_canvas_stays_black(config):
+    config.augment.color = 0.5
+    pose, mask = _person(100, 60, 60)
+    images = np.full((8, 100, 60, 3), 200, np.uint8)
+    config.augment.update(rotation=0.0, translation=0.0)
+    config.augment.scale = (1.0, 1.0)
+    canvas = _to_canvas(config)(_batch(images, [pose] * 8, [mask] * 8, range(8)))
+    shown = np.asarray(canvas.images)
+    assert not shown[:, :, :24].any()
+    assert not shown[:, :, -24:].any()
+    assert np.ptp(shown[:, 64, 64, 0]) > 50  # the image itself varies
+
+
+def test_uses_of_one_seed_draw_different_numbers():
+    names = typing.get_args(random_roots.Root)
+    keys = [random_roots.key(0, name) for name in names]
+    draws = [float(jax.random.uniform(key)) for key in keys]
+    assert len(set(draws)) == len(names)
+    # Also from each other's children: a step's jitter is not an example's augmentation.
+    folded = {
+        float(jax.random.uniform(jax.random.fold_in(key, i))) for key in keys for i in range(8)
+    }
+    assert len(folded) == 8 * len(names)
+    assert float(jax.random.uniform(random_roots.key(1, names[0]))) not in draws
 
 
 def test_equal_examples_get_equal_transforms_wherever_they_stand(config):

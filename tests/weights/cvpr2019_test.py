@@ -11,7 +11,8 @@ import torch_checkpoint
 from conftest import standing_pose
 
 from configs import coco_human, coco_human_r50fpn
-from pose2seg_jax.alignment import affine_align, geometry, templates
+from pose2seg_jax.alignment import affine_align, cvpr2019, geometry, sampling, templates
+from pose2seg_jax.alignment.conventions import CONVENTIONS
 from pose2seg_jax.people import parts
 from pose2seg_jax.people.images import open_image
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor, letterbox_image, predict_masks
@@ -33,16 +34,16 @@ def test_alignment_is_the_authors(data_dir):
     half = np.array([0.5, 0.5, 0])
     poses = golden["feature_pose"]
     poses = (poses + half * (poses[..., 2:] > 0)).astype(np.float32)
-    found = affine_align.align_by_score(
-        poses, templates.load("cvpr2019"), (128, 128), ROI, indices=True
+    found = cvpr2019.align_by_score(
+        poses, templates.load("cvpr2019"), (128, 128), ROI, convention=CONVENTIONS["pixel_indices"]
     )
     assert len(poses) == 249
     np.testing.assert_array_equal(found.template, golden["template"])
-    scores = np.asarray(affine_align.score_templates(poses, _every_template())[1])
+    scores = np.asarray(cvpr2019.score_templates(poses, _every_template())[1])
     chosen = np.where(found.fallback, 0, scores[np.arange(249), found.template])
     np.testing.assert_allclose(chosen, golden["score"], atol=1e-5)
     # Where the corners of their ROIs come to lie in ours.
-    theirs = geometry.at_indices(jnp.asarray(golden["matrix"], jnp.float32))
+    theirs = geometry.from_pixel_indices(jnp.asarray(golden["matrix"], jnp.float32))
     corners = np.array([[0, 0], [ROI, 0], [0, ROI], [ROI, ROI]], np.float32)
     placed = geometry.apply(found.matrix, geometry.apply(geometry.invert(theirs), corners))
     assert np.abs(placed - corners).max() < 0.01
@@ -51,9 +52,9 @@ def test_alignment_is_the_authors(data_dir):
 def test_alignment_by_score_does_not_depend_on_the_scale_of_the_image():
     pose = standing_pose(200, 100, 300)
     small, large = (
-        affine_align.align_by_score(
+        cvpr2019.align_by_score(
             pose[None] * np.float32([s, s, 1]), templates.load("cvpr2019"), (480 * s, 640 * s), ROI,
-            indices=False,
+            convention=CONVENTIONS["pixel_centers"],
         )
         for s in (1, 2)
     )  # fmt: skip
@@ -67,11 +68,11 @@ def test_too_few_parts_fall_back_to_the_whole_image(parts):
     pose = np.zeros((17, 3), np.float32)
     pose[list(parts)] = standing_pose(200, 100, 300)[list(parts)]
     for indices in (False, True):
-        found = affine_align.align_by_score(
+        found = cvpr2019.align_by_score(
             pose[None], templates.load("cvpr2019"), (480, 640), ROI, indices=indices
         )
         whole = geometry.letterbox(jnp.asarray([480.0, 640.0]), ROI)
-        expected = geometry.at_indices(whole) if indices else whole
+        expected = geometry.from_pixel_indices(whole) if indices else whole
         assert found.template == affine_align.FALLBACK
         np.testing.assert_allclose(found.matrix[0], expected, atol=1e-5)
 
@@ -89,8 +90,12 @@ def test_degenerate_poses_have_finite_gradients(kind):
         pose[:] = 0
 
     def first(poses):
-        found = affine_align.align_by_score(
-            poses, templates.load("cvpr2019"), (480, 640), ROI, indices=True
+        found = cvpr2019.align_by_score(
+            poses,
+            templates.load("cvpr2019"),
+            (480, 640),
+            ROI,
+            convention=CONVENTIONS["pixel_indices"],
         )
         return jnp.sum(found.matrix), found
 
@@ -105,7 +110,7 @@ def test_pixel_indices_are_half_a_pixel_less():
     points = np.random.RandomState(0).rand(10, 2).astype(np.float32)
     by_index = geometry.apply(matrix, points)
     np.testing.assert_allclose(
-        geometry.apply(geometry.at_indices(matrix), points + 0.5), by_index + 0.5, atol=1e-5
+        geometry.apply(geometry.from_pixel_indices(matrix), points + 0.5), by_index + 0.5, atol=1e-5
     )
 
 
@@ -167,12 +172,14 @@ def test_the_network_computes_what_the_authors_code_computes(converted, data_dir
         assert _relative(maps, found["features_8"]) < 1e-3
 
         sizes = np.tile(np.asarray([[image.height, image.width]], np.float32), (count, 1))
-        alignment = affine_align.align_by_score(poses, network.templates, sizes, ROI, indices=True)
+        alignment = cvpr2019.align_by_score(
+            poses, network.templates, sizes, ROI, convention=CONVENTIONS["pixel_indices"]
+        )
         to_canvas = network.to_canvas(sizes)
         matrices = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
         index = np.zeros(count, np.int32)
         from_features = model.from_features(matrices, 128)
-        rois = affine_align.align_to_roi(features.maps, index, from_features, ROI)
+        rois = sampling.align_to_roi(features.maps, index, from_features, ROI)
         rois = np.asarray(rois)[:, ::8, ::8, ::32].transpose(0, 3, 1, 2)
         assert _relative(rois, found["roi_8"]) < 1e-3
 
@@ -182,7 +189,7 @@ def test_the_network_computes_what_the_authors_code_computes(converted, data_dir
         assert _relative(logits, two_classes[:, 1] - two_classes[:, 0]) < 1e-3
 
         picture = np.asarray(open_image(data_dir / "coco/val2017" / image.file_name).convert("RGB"))
-        canvas = letterbox_image(picture, 512, indices=True).astype(int)
+        canvas = letterbox_image(picture, 512, convention=CONVENTIONS["pixel_indices"]).astype(int)
         assert np.abs(canvas - found["input"]).max() <= 1  # OpenCV's fixed point
         result = predictor(picture, poses)
         height, width = golden[f"{image_id}_size"].tolist()

@@ -9,72 +9,39 @@ import PIL.Image
 import PIL.ImageDraw
 import pytest
 import safetensors.numpy
-from conftest import draw_person, standing_pose, tiny_config
+from conftest import draw_person, standing_pose, tiny_weights
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax import Pose2SegPredictor
-from pose2seg_jax.alignment import templates
 from pose2seg_jax.people.images import open_image
-from pose2seg_jax.program import commands
-from pose2seg_jax.training import run_record, train_state
-from pose2seg_jax.training.checkpoints import Checkpoints
 from pose2seg_jax.weights import files as weights
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    root = tmp_path_factory.mktemp("weights")
-    config = tiny_config(root, root)
-    model = train_state.create_model(config)
-    variables = jax.tree.map(
-        np.asarray, train_state.init_variables(config, model, jax.random.key(0))
-    )
-    path = root / "tiny.safetensors"
-    weights.save(path, config, variables, templates.load(), {"data": "none", "step": 0})
-    return path, config, variables
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    made = tiny_weights()._replace(provenance={"data": "none", "step": 0})
+    weights.save(path, made)
+    return path, made
 
 
 def test_a_network_survives_its_file(saved):
-    path, config, variables = saved
+    path, made = saved
     loaded = weights.load(path)
-    jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
-    np.testing.assert_array_equal(loaded.templates, templates.load())
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, made.variables)
+    assert loaded.spec == made.spec
     assert loaded.provenance == {"data": "none", "step": 0}
-    assert train_state.create_model(loaded.config) == train_state.create_model(config)
-    assert loaded.config.dataset.image_size == config.dataset.image_size
-    assert not list(path.parent.glob("*.partial"))
+    assert not list(path.parent.glob(".*"))
 
 
-def test_flags_do_not_change_the_network_of_a_file(saved):
-    path, config, _ = saved
-    config = config.copy_and_resolve_references()
-    config.model.dtype = "bfloat16"
-    same = {"model.roi_size": config.model.roi_size, "model.dtype": "bfloat16", "eval.flip": True}
-    loaded = weights.load_unchanged(config, path, same, same_network=True)
-    assert loaded.config.model.dtype == "bfloat16"
-    for name in ("model.roi_size", "align.num_templates", "dataset.image_size"):
-        with pytest.raises(weights.WeightsError, match=f"{name}=7: belongs to the network"):
-            weights.load_unchanged(config, path, {name: 7})
-    config.model.branch_units += 1
-    weights.load_unchanged(config, path, {})
-    with pytest.raises(weights.WeightsError, match="--config is of another network"):
-        weights.load_unchanged(config, path, {}, same_network=True)
-
-
-def test_a_run_is_exported_and_is_the_same_network(tmp_path, capsys):
-    config = tiny_config(tmp_path, tmp_path)
-    optimizer = train_state.create_optimizer(config)
-    model = train_state.create_model(config)
-    state = train_state.create_state(config, model, optimizer, jax.random.key(1))
-    run_record.write(config, tmp_path)
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(state.replace(step=np.asarray(7, np.int32)), 28)
-    checkpoints.close()
-    commands.export_weights(config, str(tmp_path), str(tmp_path / "w.safetensors"))
-    assert "step 7 written to" in capsys.readouterr().out
-    loaded = weights.load(tmp_path / "w.safetensors")
-    jax.tree.map(np.testing.assert_array_equal, loaded.variables["params"], state.params)
-    assert loaded.provenance["step"] == 7
+def test_training_starts_from_the_same_network_only(saved):
+    path, made = saved
+    free = {"image_size": 128, "alignment.reflect": False, "alignment.templates": "cvpr2019"}
+    found = weights.load_to_train_on(made.spec.with_fields(free), path)
+    jax.tree.map(np.testing.assert_array_equal, found, made.variables)
+    other = made.spec.with_fields({"roi_size": 16, "branch.units": 3})
+    with pytest.raises(weights.WeightsError, match=r"branch\.units: 1, 3; roi_size: 32, 16\. Use"):
+        weights.load_to_train_on(other, path)
 
 
 def _changed(path, target, tensors=None, **changes):
@@ -100,7 +67,6 @@ _NAME = "params/branch/Conv_0/Conv_0/kernel"
             lambda t: t | {_NAME: t[_NAME] * np.float32(np.nan)},
             f"{_NAME} holds values that are not",
         ),
-        (lambda t: {k: v for k, v in t.items() if k != "templates"}, "has no 'templates'"),
     ],
 )
 def test_tensors_that_do_not_fit_are_listed(saved, tmp_path, change, message):
@@ -118,7 +84,7 @@ def test_other_conventions_are_refused(saved, tmp_path):
         with pytest.raises(weights.WeightsError, match=f"was trained with {name} other"):
             weights.load(target)
     _changed(saved[0], target, format="x")
-    with pytest.raises(weights.WeightsError, match="is not 'pose2seg_jax weights 2', but x"):
+    with pytest.raises(weights.WeightsError, match="is not 'pose2seg_jax weights 3', but x"):
         weights.load(target)
 
 
@@ -147,28 +113,22 @@ def test_other_files_are_refused_and_nothing_in_them_is_run(saved, tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    "changes", [{"config": {}}, {"conventions": None}, {"config": {"model": {}}}]
+    ("changes", "message"),
+    [
+        ({"network": {}}, "describes no network"),
+        ({"network": None}, "describes no network"),
+        ({"conventions": None}, "was trained with pixel_centers None"),
+    ],
 )
-def test_incomplete_metadata_is_one_clear_error(saved, tmp_path, changes):
+def test_incomplete_metadata_is_one_clear_error(saved, tmp_path, changes, message):
     target = tmp_path / "x.safetensors"
     _changed(saved[0], target, **changes)
-    with pytest.raises(weights.WeightsError, match=r"x.safetensors: its metadata is incomplete"):
+    with pytest.raises(weights.WeightsError, match=rf"x\.safetensors: .*{message}"):
         weights.load(target)
 
 
-@pytest.mark.parametrize("field", train_state.ADDED_MODEL_FIELDS)
-def test_a_file_from_before_a_field_existed_is_read(saved, tmp_path, field):
-    path, config, _ = saved
-    fields = {"dataset": {"image_size": 64}, "align": {"reflect": True, "method": "pose"}}
-    model = json.loads(config.model.to_json())
-    assert model.pop(field) == train_state.ADDED_MODEL_FIELDS[field]
-    target = tmp_path / "x.safetensors"
-    _changed(path, target, config=fields | {"model": model})
-    assert weights.load(target).config.model[field] == train_state.ADDED_MODEL_FIELDS[field]
-
-
 def test_the_package_brings_a_model_that_finds_people(real_dataset, data_dir):
-    assert weights.SHIPPED.stat().st_size <= 16e6
+    assert weights.PACKAGED.stat().length <= 16e6
     predictor = Pose2SegPredictor.load()
     ious = []
     for image in real_dataset.posed_images[:20]:
@@ -181,14 +141,13 @@ def test_the_package_brings_a_model_that_finds_people(real_dataset, data_dir):
 
 
 def test_the_packages_model_draws_the_same_mask_in_bfloat16():
-    loaded = weights.load()
     pose = standing_pose(60, 40, 400)
     image = PIL.Image.new("RGB", (480, 480), "olive")
     draw_person(PIL.ImageDraw.Draw(image), pose, "crimson")
     results = []
     for dtype in ("float32", "bfloat16"):
-        loaded.config.model.dtype = dtype
-        results.append(Pose2SegPredictor.from_weights(loaded)(np.asarray(image), pose[None]))
+        predictor = Pose2SegPredictor.load(dtype=dtype)
+        results.append(predictor(np.asarray(image), pose[None]))
     exact, coarse = results
     assert mask_utils.area(exact.rles[0]) > 10_000
     assert mask_utils.iou(list(exact.rles), list(coarse.rles), [0]) > 0.97

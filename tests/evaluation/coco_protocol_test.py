@@ -1,5 +1,6 @@
 """The COCO protocol against pycocotools called directly; the rows of the table."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pose2seg_jax.evaluation import evaluate
+from pose2seg_jax.evaluation import coco_protocol
 from pose2seg_jax.people import coco
 
 
@@ -37,7 +38,9 @@ def _results(dataset, erode=0, seed=0):
 
 def test_metrics_equal_pycocotools(real_dataset, data_dir, tmp_path):
     results = _results(real_dataset, erode=12)
-    ours = evaluate.segmentation_metrics(evaluate.ground_truth(real_dataset.posed_images), results)
+    ours = coco_protocol.segmentation_metrics(
+        coco_protocol.ground_truth(real_dataset.posed_images), results
+    )
 
     # The same by hand: COCO's own file without the persons that have no pose.
     content = json.loads(real_dataset.path.read_text())
@@ -46,7 +49,7 @@ def test_metrics_equal_pycocotools(real_dataset, data_dir, tmp_path):
     ]
     truth_file, results_file = tmp_path / "truth.json", tmp_path / "results.json"
     truth_file.write_text(json.dumps(content))
-    evaluate.save_results(results_file, results)
+    coco_protocol.save_results(results_file, results)
     truth = COCO(str(truth_file))
     evaluation = COCOeval(truth, truth.loadRes(str(results_file)), "segm")
     evaluation.evaluate()
@@ -67,7 +70,9 @@ def test_metrics_equal_pycocotools(real_dataset, data_dir, tmp_path):
 
 def test_perfect_masks_score_one_and_pairs_are_counted(real_dataset):
     results = _results(real_dataset)
-    evaluation = evaluate.evaluate_results(real_dataset.images, results, "truth", posed=True)
+    evaluation = coco_protocol.evaluate_results(
+        real_dataset.images, results, "truth", annotated=True
+    )
     by_name = {(row.data, row.scores): row.metrics for row in evaluation.rows}
     assert by_name["COCOHUMAN (724 persons)", "1.0"]["AP"] == pytest.approx(1)
     assert by_name["COCOHUMAN-OC, 5 images, members (10 persons)", "own"]["AP"] == pytest.approx(1)
@@ -75,7 +80,12 @@ def test_perfect_masks_score_one_and_pairs_are_counted(real_dataset):
     assert by_name["COCOHUMAN-OC, 5 images, all (10 persons)", "1.0"]["AP"] < 1
     assert by_name["box IoU > .3 (ours), 17 images, members (46 persons)", "1.0"]["AP"] > 0.99
     table = evaluation.table()
-    assert table.splitlines()[0].split() == ["data", "predictions", "scores", *evaluate.COLUMNS]
+    assert table.splitlines()[0].split() == [
+        "data",
+        "predictions",
+        "scores",
+        *coco_protocol.COLUMNS,
+    ]
     assert len({len(line) for line in table.splitlines()[2:-1]}) == 1
     assert table.splitlines()[-1] == "mean IoU of the persons' own masks: 1.000"
     assert evaluation.summary()["AP (scores 1.0)"] == pytest.approx(1)
@@ -88,7 +98,7 @@ def test_finding_persons_without_a_pose_costs_nothing_where_they_are_ignored(rea
         for p in i.persons
         if not p.is_crowd
     ]
-    rows = evaluate.evaluate_results(real_dataset.images, everyone, "x", posed=False).rows
+    rows = coco_protocol.evaluate_results(real_dataset.images, everyone, "x", annotated=False).rows
     by_name = {(row.data, row.scores): row.metrics["AP"] for row in rows}
     dropped = by_name["COCOHUMAN (724 persons)", "1.0"]
     ignored = by_name["COCOHUMAN, others ignored (724 persons)", "1.0"]
@@ -99,29 +109,69 @@ def test_finding_persons_without_a_pose_costs_nothing_where_they_are_ignored(rea
 
 def test_no_results_and_no_masks():
     empty = coco.Image(1, "a.jpg", 10, 10, None, ())
-    metrics = evaluate.segmentation_metrics(evaluate.ground_truth([empty]), [])
+    metrics = coco_protocol.segmentation_metrics(coco_protocol.ground_truth([empty]), [])
     assert all(np.isnan(value) for value in metrics.values())
     person = coco.Person(5, 1, np.ones((17, 3), np.float32), np.ones(4), 1.0, None, False)
     with pytest.raises(coco.CocoError, match="annotation 5 of image 1: has no 'segmentation'"):
-        evaluate.ground_truth([coco.Image(1, "a.jpg", 10, 10, None, (person,))])
+        coco_protocol.ground_truth([coco.Image(1, "a.jpg", 10, 10, None, (person,))])
 
 
-@pytest.mark.parametrize(
-    ("count", "expected"),
-    [
-        (0, []),
-        (1, ["start 0", "finish 0"]),
-        (3, ["start 0", "start 1", "finish 0", "start 2", "finish 1", "finish 2"]),
-    ],
-)
-def test_the_next_batch_starts_before_one_is_finished(count, expected):
-    events = []
+def test_a_crowd_without_a_mask_is_ignored_as_its_box(real_dataset):
+    """It neither counts nor fails the evaluation; whoever is found in its box costs nothing."""
+    image = real_dataset.posed_images[0]
+    crowd = coco.Person(
+        10**9,
+        image.id,
+        np.zeros((17, 3), np.float32),
+        np.array([2.0, 3, 60, 50]),
+        3000.0,
+        None,
+        True,
+    )
+    images = [dataclasses.replace(image, persons=(*image.persons, crowd))]
+    coco_protocol.ground_truth(images)
+    kept = coco_protocol.ground_truth(images, ignore_others=True)["annotations"]
+    (ignored,) = [a for a in kept if a["id"] == 10**9]
+    assert ignored["iscrowd"] == 1
+    mask = mask_utils.decode(ignored["segmentation"])
+    assert mask.sum() == 3000
+    assert mask[3:53, 2:62].all()
 
-    def batches():
-        for number in range(count):
-            events.append(f"start {number}")
-            yield number
 
-    for number in evaluate._one_ahead(batches()):
-        events.append(f"finish {number}")
-    assert events == expected
+def test_bad_results_are_refused_by_number(coco_dir, tmp_path):
+    dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
+    image = dataset.images[0]
+    size = [image.height, image.width]
+    good = {
+        "image_id": image.id,
+        "category_id": 1,
+        "segmentation": {"size": size, "counts": [image.height * image.width]},
+        "score": 0.5,
+    }
+    path = tmp_path / "results.json"
+    for changes, message in (
+        ({"score": "high"}, "result 1: 'score' must be a number"),
+        ({"score": float("nan")}, "result 1: 'score' must be a number"),
+        ({"segmentation": {"size": size[::-1], "counts": "0"}}, r"result 1: .* size that is not"),
+        ({"segmentation": {"size": size, "counts": "zz"}}, r"result 1: .* do not add up"),
+        ({"segmentation": 5}, r"result 1: .* neither polygons nor RLE; image \d+ is"),
+        ({"image_id": [1]}, "result 1: 'image_id' is"),
+    ):
+        path.write_text(json.dumps([good, good | changes]))
+        with pytest.raises(coco.CocoError, match=message):
+            coco_protocol.evaluate_file(dataset, path)
+    path.write_text(json.dumps([good, good | {"category_id": 5, "segmentation": None}]))
+    assert coco_protocol.evaluate_file(dataset, path).rows[0].metrics["AP"] == 0
+
+
+def test_results_of_other_images_are_refused(coco_dir, tmp_path):
+    dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
+    path = tmp_path / "results.json"
+    entry = {"image_id": 5, "category_id": 1, "segmentation": {}, "score": 1}
+    path.write_text(json.dumps([entry]))
+    with pytest.raises(coco.CocoError, match=r"image_id 5 .* belongs to other images"):
+        coco_protocol.evaluate_file(dataset, path)
+    first = dataset.images[0].id
+    path.write_text(json.dumps([{"image_id": first, "category_id": 1, "segmentation": {}}]))
+    with pytest.raises(coco.CocoError, match="result 0 has no 'score'"):
+        coco_protocol.evaluate_file(dataset, path)

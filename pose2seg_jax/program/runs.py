@@ -1,0 +1,98 @@
+"""Training runs: what `--mode=train` opens, and the network of a run for everything else."""
+
+import json
+import os
+
+import ml_collections
+
+from pose2seg_jax import parallel, paths
+from pose2seg_jax.alignment import templates as pose_templates
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.models import NetworkSpec
+from pose2seg_jax.prediction.network import Network
+from pose2seg_jax.program import data
+from pose2seg_jax.training import run_record
+from pose2seg_jax.training import train as loop
+from pose2seg_jax.training.checkpoints import Checkpoints
+from pose2seg_jax.training.metrics_log import MetricsLog
+from pose2seg_jax.training.optimizer import create_optimizer
+from pose2seg_jax.training.options import TrainOptions
+from pose2seg_jax.training.state import abstract_state
+from pose2seg_jax.weights import files as weights
+from pose2seg_jax.weights.files import Weights
+
+
+def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
+    """Opens everything that a config names and trains; goes on where the run has begun.
+
+    Returns:
+        The metrics of the final evaluation.
+
+    Raises:
+        UserError: the config, the data or the run cannot be trained; the message says why.
+    """
+    options = TrainOptions.from_config(config)
+    workdir = os.fspath(paths.make_directory(workdir, "--workdir"))
+    parallel.first_process_first("generated", lambda: data.coco_directory(config))
+    quiet = parallel.processes()[0] > 0
+    with (
+        Checkpoints(
+            workdir, keep_latest=options.keep_latest, keep_best=options.keep_best
+        ) as checkpoints,
+        MetricsLog(workdir, options.num_steps, options.batch_size, quiet=quiet) as log,
+    ):
+        step = checkpoints.latest_step()
+        if step is None:
+            spec = NetworkSpec.from_config(config.model)
+            record = run_record.new(config, spec, data.training_content(config))
+        else:
+            record = run_record.read(workdir)
+            spec = _asked_for(config, record)
+            record = record.go_on(config, spec, data.training_content(config), step)
+        start = None
+        if step is None and config.init_weights:
+            start = weights.load_to_train_on(spec, config.init_weights)
+        elif step is None and spec.backbone["name"] == "efficientnet_lite0_fpn":
+            raise UserError(
+                "config field init_weights is empty, but the first stages of efficientnet_lite0_fpn stay as"
+                " they start: convert ImageNet's weights first, see configs/coco_human_lite.py."
+            )
+        # What only the evaluation needs is checked now, not after hours of training.
+        network = Network(spec, options.dtype, config.prediction.flip)
+        evaluator = data.open_evaluator(config, network)
+        open_batches = data.open_stream(config, options, data.prepare_training(config))
+        return loop.train(
+            workdir, record, options, checkpoints, log, open_batches, evaluator, start
+        )
+
+
+def restore(workdir: str, checkpoint: str = "latest") -> tuple[Weights, ml_collections.ConfigDict]:
+    """Returns the network in a checkpoint of a run, and the config of the run.
+
+    Args:
+        workdir: of the run.
+        checkpoint: "latest", "best" or a step.
+
+    Raises:
+        UserError: there is no such run or checkpoint.
+    """
+    record = run_record.read(workdir)
+    config = record.config_dict()
+    options = TrainOptions.from_config(config)
+    optimizer = create_optimizer(options.optimizer, options.num_steps, record.spec)
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        state, _ = checkpoints.restore(abstract_state(record.spec, optimizer), checkpoint)
+    return Weights(record.spec, state.variables, {"step": int(state.step)}), config
+
+
+def _asked_for(config: ml_collections.ConfigDict, record: run_record.RunRecord) -> NetworkSpec:
+    """The network of a config; a template file that has gone is that of the run, which has its own copy."""
+    try:
+        return NetworkSpec.from_config(config.model)
+    except pose_templates.TemplateError:
+        name = "model.alignment.templates"
+        if record.current.get(name) != config.model.alignment.templates:
+            raise
+        fields = config.model.to_dict()
+        fields["alignment"]["templates"] = record.spec.templates
+        return NetworkSpec.from_json(json.dumps(fields))

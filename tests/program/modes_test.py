@@ -1,0 +1,88 @@
+"""Modes of main.py called in this process."""
+
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+from conftest import run_mode, standing_pose, tiny_weights
+
+from pose2seg_jax.alignment import templates
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.prediction import pose_estimators
+from pose2seg_jax.weights import files as weights
+
+
+@pytest.fixture
+def tiny_file(tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    weights.save(path, tiny_weights())
+    return path
+
+
+def test_templates_are_made_as_the_shipped_ones_were(data_dir, tmp_path):
+    output = tmp_path / "templates.json"
+    annotations = data_dir / "coco/annotations/cocohuman_val2017_poses.json"
+    run_mode("templates", annotations=annotations, split="train", output=output)
+    np.testing.assert_allclose(templates.load(output), templates.load(), atol=2e-3)
+    assert json.loads(output.read_text())["made_by"]["persons"] == 3045
+    run_mode("templates", annotations=annotations, num_templates=3, output=output)
+    assert len(templates.load(output)) == 3
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_poses_are_estimated_where_none_are_given(tiny_file, tmp_path, monkeypatch):
+    seen = []
+
+    def estimate(image):
+        seen.append(image.shape)
+        return standing_pose(5, 5, 30)[None].repeat(len(seen) - 1, axis=0)
+
+    monkeypatch.setattr(pose_estimators, "rtmo", lambda score_threshold: estimate)
+    (tmp_path / "photos").mkdir()
+    for name, mode in (("a.png", "L"), ("b.png", "RGBA"), ("c.png", "I;16")):
+        PIL.Image.new(mode, (50, 40)).save(tmp_path / "photos" / name)
+    run_mode(
+        "predict",
+        weights=tiny_file,
+        image=tmp_path / "photos",
+        poses="auto",
+        output=tmp_path / "out",
+    )
+    assert seen == [(40, 50, 3)] * 2  # the third has more than 8 bits and is skipped
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert [entry["image_id"] for entry in results] == ["b"]
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_persons_keep_their_score_and_weak_ones_can_be_left_out(tiny_file, tmp_path, caplog):
+    PIL.Image.new("RGB", (50, 40)).save(tmp_path / "7.png")
+    keypoints = standing_pose(5, 5, 30)
+    keypoints[:, 2] = 0.9
+    entry = {"image_id": 7, "category_id": 1, "keypoints": keypoints.ravel().tolist()}
+    poses = tmp_path / "poses.json"
+    poses.write_text(json.dumps([entry | {"score": 0.01}, entry | {"score": 0.8}]))
+    places = {"image": tmp_path / "7.png", "poses": poses, "output": tmp_path / "out"}
+    run_mode("predict", weights=tiny_file, **places)
+    weak, strong = json.loads((tmp_path / "out/results.json").read_text())
+    assert weak["mask_score"] == strong["mask_score"] > 0
+    assert weak["pose_score"] == 0.01
+    assert weak["score"] == pytest.approx(0.01 * weak["mask_score"])
+    assert strong["score"] == pytest.approx(0.8 * strong["mask_score"])
+    run_mode(
+        "predict", None, {"prediction.person_score_threshold": 0.5}, weights=tiny_file, **places
+    )
+    (only,) = json.loads((tmp_path / "out/results.json").read_text())
+    assert only["pose_score"] == 0.8
+    assert "1 persons with a score below prediction.person_score_threshold, 0.5" in caplog.text
+
+
+def test_the_home_directory_may_be_written_with_a_tilde(tiny_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert weights.load("~/tiny.safetensors").spec == tiny_weights().spec
+    with pytest.raises(UserError, match=f"{tmp_path}/no.png: does not exist"):
+        run_mode(
+            "predict", weights="~/tiny.safetensors", image="~/no.png", poses="~/p", output="~/o"
+        )
+    with pytest.raises(UserError, match="must be on this machine"):
+        run_mode("predict", weights=tiny_file, image="gs://b/a.png", poses="p", output="~/o")
