@@ -75,4 +75,5 @@ def test_two_processes_train_as_one(coco_dir, tmp_path):
 
     resumed, _ = _run_two(cache, *common, f"--workdir={workdir}", "--config.num_steps=4")
     assert "goes on from step 3 " in resumed
-    assert Checkpoints(workdir, read_only=True).latest_step() == 4
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        assert checkpoints.latest_step() == 4

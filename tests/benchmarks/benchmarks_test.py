@@ -96,9 +96,9 @@ def test_ablations_train_each_change_once(coco_dir, tmp_path, monkeypatch, capsy
     }  # fmt: skip
     first = json.loads((workdir / "as_configured-0.json").read_text())
     assert first["AP"] == json.loads((workdir / "noise-0.json").read_text())["AP"]
-    assert ablations._spread([0.25, 0.5, 0.3]) == "0.350 +-0.125"
+    assert ablations.spread([0.25, 0.5, 0.3]) == "0.350 +-0.125"
     # What is there is not run again.
-    monkeypatch.setattr(ablations, "train", None)
+    monkeypatch.setattr(ablations.runs, "train", None)
     ablations.ablate(config, workdir)
     assert table.endswith(capsys.readouterr().out)
     config.num_steps += 1

@@ -9,22 +9,24 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
 import scipy.ndimage
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from conftest import ROOT, draw_masks, standing_pose, tiny_config, write_coco
+from conftest import ROOT, augment_options, draw_masks, standing_pose, tiny_config, write_coco
 
-from input_pipeline import pipeline, transforms
+from input_pipeline import pipeline
 from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
 from pose2seg_jax.alignment import geometry
+from pose2seg_jax.alignment.conventions import CONVENTIONS
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import coco
-from pose2seg_jax.prediction.predictor import letterbox_image
+from pose2seg_jax.people.batches import TrainBatch
+from pose2seg_jax.program import data
 from pose2seg_jax.training import augment
+from pose2seg_jax.training.options import TrainOptions
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +79,34 @@ def _record(encoded, size, pose, bbox, to_mask):
     }  # fmt: skip
 
 
-def _batch_of(framed, copies=1):
-    """Some copies of one `pipeline.frame` as a device gets them, each an example of its own."""
-    batch = {name: np.asarray(values) for name, values in framed.items()}
-    count = len(batch["pose"])
-    for name in ("image", "to_frame", "to_canvas"):
-        batch[name] = batch[name][None].repeat(copies, 0)
-    for name in ("pose", "mask", "to_mask"):
-        batch[name] = np.concatenate([batch[name]] * copies)
-    return batch | {
-        "index": np.arange(copies, dtype=np.uint32),
-        "image_index": np.arange(copies, dtype=np.int32).repeat(count),
-        "valid": np.ones(copies * count, bool),
-    }
+def _batch_of(read, copies=1):
+    """Some copies of one `read_example` as a device gets them, each an example of its own."""
+    read = {name: np.asarray(values) for name, values in read.items()}
+    count = len(read["poses"])
+    whole = {n: read[n][None].repeat(copies, 0) for n in ("frames", "to_frame", "sizes", "views")}
+    persons = {n: np.concatenate([read[n]] * copies) for n in ("poses", "masks", "to_mask")}
+    return TrainBatch(
+        **whole,
+        **persons,
+        example=np.arange(copies, dtype=np.uint32),
+        image_index=np.arange(copies, dtype=np.int32).repeat(count),
+        valid=np.ones(copies * count, bool),
+        person_key=np.ones(copies * count, np.uint32),
+    )
+
+
+def _stream_options(config):
+    return data.stream_options(config, TrainOptions.from_config(config))
+
+
+def _to_canvas(config):
+    options, side = augment_options(config), config.model.image_size
+    return functools.partial(augment.move_to_canvas, options, side, config.seed)
+
+
+def _batches(prepared, **options):
+    builder, config = prepared
+    return pipeline.train_batches(builder, _stream_options(config), **options)
 
 
 @pytest.mark.parametrize(
@@ -111,15 +128,16 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
     pose = standing_pose(2, 2, size[0] / 2)
     _, to_mask = coco_human.mask_window(np.ones(size, np.uint8))
     example = _record(buffer.getvalue(), size, pose, [0.0, 0, 10, 10], to_mask)
-    framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
+    options = _stream_options(config)
+    framed = pipeline.read_example(example, tf.constant(1, tf.int64), options)
     framed = {name: values.numpy() for name, values in framed.items()}
-    side = framed["image"].shape[0]
-    assert side == pipeline.frame_side(config) == 320
+    side = framed["frames"].shape[0]
+    assert side == options.frame_side == 320
     used = framed["to_frame"][[0, 1], [0, 1]] * [size[1], size[0]]
     assert np.all(used <= side + 1e-3)
     assert max(used) >= min(0.95 * 256, max(size)) - 1  # no detail is lost
-    canvas = augment.to_canvas(config, _batch_of(framed))
-    expected = letterbox_image(smooth, 256).astype(float)
+    canvas = _to_canvas(config)(_batch_of(framed))
+    expected = CONVENTIONS["pixel_centers"].letterbox_image(smooth, 256).astype(float)
     rows, columns = np.nonzero(expected.max(-1))
     inner = np.s_[rows.min() + 3 : rows.max() - 2, columns.min() + 3 : columns.max() - 2]
     assert np.abs(np.asarray(canvas.images[0], float) - expected)[inner].mean() < 1
@@ -131,41 +149,23 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
 def test_the_frame_holds_no_more_than_images_of_coco_fill(tmp_path, canvas, side):
     config = tiny_config(tmp_path, tmp_path)
     config.model.image_size = canvas
-    assert pipeline.frame_side(config) == side
-
-
-@pytest.mark.parametrize("indices", [False, True], ids=["centers", "indices"])
-@pytest.mark.parametrize(
-    "shape", [(60, 80), (80, 60), (30, 20), (200, 133), (64, 64), (64, 48), (47, 64), (64, 1)]
-)
-def test_the_predictor_letterboxes_as_the_stream_does(shape, indices):
-    image = np.random.RandomState(0).randint(0, 255, (*shape, 3)).astype(np.uint8)
-    ours = np.asarray(letterbox_image(image, 64, indices)).astype(int)
-    letterbox = tf.function(lambda image: transforms.letterbox(image, 64, indices))
-    any_size = tf.TensorSpec([None, None, 3], tf.uint8)
-    stream = letterbox.get_concrete_function(any_size)(tf.constant(image)).numpy().astype(int)
-    assert np.abs(ours - stream).max() <= 1
-    matrix = transforms.letterbox_matrix(shape[0], shape[1], 64).numpy()
-    np.testing.assert_allclose(
-        matrix, geometry.letterbox(jnp.asarray(shape, jnp.float32), 64), rtol=1e-6
-    )
+    assert _stream_options(config).frame_side == side
 
 
 def test_training_batches_have_fixed_shapes_and_matching_contents(prepared):
-    builder, config = prepared
-    batches = pipeline.train_batches(builder, config, position=0, num_devices=2)
-    to_canvas = jax.jit(functools.partial(augment.to_canvas, config))
+    _, config = prepared
+    batches = _batches(prepared, position=0, num_devices=2)
+    to_canvas = jax.jit(_to_canvas(config))
     valid = 0
     for _ in range(6):
-        batch = next(batches)
-        assert batch["image"].shape == (2, 2, 80, 80, 3)
-        assert batch["image"].dtype == np.uint8
-        assert batch["pose"].shape == (2, 2, 17, 3)
-        assert batch["mask"].shape == (2, 2, coco_human.MASK_SIDE**2 // 8)
-        assert np.all(batch["image_index"] < 2)
+        batch, ids = next(batches)
+        assert batch.frames.shape == (2, 2, 80, 80, 3)
+        assert batch.frames.dtype == np.uint8
+        assert batch.poses.shape == (2, 2, 17, 3)
+        assert batch.masks.shape == (2, 2, coco_human.MASK_SIDE**2 // 8)
+        assert np.all(batch.image_index < 2)
         for d in range(2):
-            part = {name: values[d] for name, values in batch.items()}
-            canvas = to_canvas(part)
+            canvas = to_canvas(TrainBatch(*(values[d] for values in batch)))
             drawn = draw_masks(canvas)
             for n in np.flatnonzero(canvas.valid):
                 valid += 1
@@ -174,85 +174,99 @@ def test_training_batches_have_fixed_shapes_and_matching_contents(prepared):
                 assert len(shown)
                 rows, columns = np.minimum(shown[:, 1::-1].astype(int).T, 63)
                 assert np.mean(drawn[n, rows, columns] > 0.5) > 0.5  # parts lie on the person
-        assert not batch["person_id"][~batch["valid"]].any()
-        assert not batch["pose"][~batch["valid"]].any()
+        assert not ids.person_id[~batch.valid].any()
+        assert not batch.poses[~batch.valid].any()
     assert valid > 12
 
 
 def test_the_stream_is_a_function_of_seed_and_position(prepared):
-    builder, config = prepared
     # Batches of 4 from 8 images: position 12 is in the middle of the second epoch.
-    first = pipeline.train_batches(builder, config, position=0, num_devices=1)
+    first = _batches(prepared, position=0, num_devices=1)
     ahead = [next(first) for _ in range(5)]
-    resumed = next(pipeline.train_batches(builder, config, position=12, num_devices=1))
-    for name, values in resumed.items():
-        np.testing.assert_array_equal(values, ahead[3][name])
-    order = np.concatenate([b["image_id"].ravel() for b in ahead[:4]])
+    resumed = next(_batches(prepared, position=12, num_devices=1))
+    jax.tree.map(np.testing.assert_array_equal, resumed, ahead[3])
+    order = np.concatenate([ids.image_id.ravel() for _, ids in ahead[:4]])
     assert sorted(order[:8]) == sorted(order[8:]) == sorted(set(order))  # whole epochs
     assert order[:8].tolist() != order[8:].tolist()  # shuffled anew
+    builder, config = prepared
     config = config.copy_and_resolve_references()
     config.seed = 1
-    other = next(pipeline.train_batches(builder, config, position=0, num_devices=1))
-    assert not np.array_equal(other["image"], ahead[0]["image"])
+    other, _ = next(_batches((builder, config), position=0, num_devices=1))
+    assert not np.array_equal(other.frames, ahead[0][0].frames)
 
 
 def test_processes_share_the_stream(prepared):
-    builder, config = prepared
-    whole = next(pipeline.train_batches(builder, config, position=4, num_devices=1))
+    whole, whole_ids = next(_batches(prepared, position=4, num_devices=1))
     parts = [
-        next(
-            pipeline.train_batches(
-                builder, config, position=4, num_devices=1, process_index=i, process_count=2
-            )
-        )
+        next(_batches(prepared, position=4, num_devices=1, process_index=i, process_count=2))
         for i in range(2)
     ]
-    images = np.concatenate([part["image"][0] for part in parts])
-    ids = np.concatenate([part["image_id"][0] for part in parts])
+    images = np.concatenate([part.frames[0] for part, _ in parts])
+    ids = np.concatenate([ids.image_id[0] for _, ids in parts])
     for image, image_id in zip(images, ids, strict=True):
-        (row,) = np.flatnonzero(whole["image_id"][0] == image_id)
-        np.testing.assert_array_equal(image, whole["image"][0, row])
+        (row,) = np.flatnonzero(whole_ids.image_id[0] == image_id)
+        np.testing.assert_array_equal(image, whole.frames[0, row])
     # The same numbers, hence the same augmentation.
-    numbers = np.concatenate([part["index"][0] for part in parts])
+    numbers = np.concatenate([part.example[0] for part, _ in parts])
     assert dict(zip(ids.tolist(), numbers.tolist(), strict=True)) == dict(
-        zip(whole["image_id"][0].tolist(), whole["index"][0].tolist(), strict=True)
+        zip(whole_ids.image_id[0].tolist(), whole.example[0].tolist(), strict=True)
     )
 
 
-def test_evaluation_sees_every_image_once_and_marks_padding(prepared):
-    builder, config = prepared
-    batches = list(pipeline.eval_batches(builder, config, num_devices=2))
-    assert [b["image"].shape for b in batches] == [(2, 2, 64, 64, 3)] * 2
-    valid = np.concatenate([b["valid"].ravel() for b in batches])
-    ids = np.concatenate([b["image_id"].ravel() for b in batches])
-    assert valid.sum() == 5
-    assert len(set(ids[valid])) == 5
-
-
 def test_a_batch_that_cannot_be_shared_is_refused(prepared):
-    builder, config = prepared
     with pytest.raises(UserError, match=r"batch_size is 4, which cannot be shared .* by 3 devices"):
-        pipeline.train_batches(builder, config, position=0, num_devices=3)
+        _batches(prepared, position=0, num_devices=3)
 
 
 def test_prepared_data_is_never_stale(tmp_path):
-    root, data = tmp_path / "coco", tmp_path / "tfds"
+    root, made = tmp_path / "coco", tmp_path / "tfds"
     write_coco(root, {"train2017": [1, 1], "val2017": [1]})
-    first = coco_human.prepare(str(root), str(data), "train")
-    assert coco_human.prepare(str(root), str(data), "train").data_dir == first.data_dir
+    first = coco_human.prepare(str(root), str(made), "train")
+    assert coco_human.prepare(str(root), str(made), "train").data_dir == first.data_dir
     path = root / "annotations" / "person_keypoints_train2017.json"
     content = json.loads(path.read_text())
     content["annotations"].pop()
     path.write_text(json.dumps(content))
-    second = coco_human.prepare(str(root), str(data), "train")
+    second = coco_human.prepare(str(root), str(made), "train")
     assert second.data_dir != first.data_dir
     assert second.info.splits["train"].num_examples == 1
+    # Neither when a file was touched nor where the directory is mounted says anything of its content,
+    # nor does the other split.
     image = next((root / "train2017").iterdir())
     os.utime(image, ns=(1, 1))
-    assert coco_human.prepare(str(root), str(data), "train").data_dir != second.data_dir
+    next((root / "val2017").iterdir()).unlink()
     shutil.copytree(root, tmp_path / "other")
-    other = coco_human.prepare(str(tmp_path / "other"), str(data), "train")
-    assert other.data_dir not in (first.data_dir, second.data_dir)
+    other = coco_human.prepare(str(tmp_path / "other"), str(made), "train")
+    assert other.data_dir == second.data_dir
+    image.write_bytes(image.read_bytes() + b" ")
+    assert coco_human.prepare(str(root), str(made), "train").data_dir != second.data_dir
+
+
+def test_a_link_that_leads_nowhere_is_a_missing_image(tmp_path, caplog):
+    root = tmp_path / "coco"
+    write_coco(root, {"train2017": [1, 1]})
+    image = next((root / "train2017").iterdir())
+    image.unlink()
+    image.symlink_to(tmp_path / "nowhere")
+    builder = coco_human.prepare(str(root), str(tmp_path / "tfds"), "train")
+    assert builder.info.splits["train"].num_examples == 1
+    assert f"{image.name}: is missing" in caplog.text
+
+
+def test_only_the_split_that_is_read_is_prepared(tmp_path):
+    root = tmp_path / "coco"
+    write_coco(root, {"train2017": [1, 1], "val2017": [1]})
+    builder = coco_human.prepare(str(root), str(tmp_path / "tfds"), "validation")
+    assert set(builder.info.splits) == {"validation"}
+
+
+def test_the_pipeline_is_imported_after_tensorflow_was_used():
+    script = (
+        "import tensorflow as tf; tf.config.list_logical_devices(); print(tf.constant(1) + 1);"
+        "import input_pipeline.pipeline"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_missing_data_is_named_with_its_source(tmp_path):
@@ -339,21 +353,21 @@ main.launch_cli()
 
 
 def test_tfds_build_prepares_what_training_reads(tmp_path):
-    root, data = tmp_path / "coco", tmp_path / "tfds"
+    root, made = tmp_path / "coco", tmp_path / "tfds"
     write_coco(root, {"train2017": [1, 2], "val2017": [1]})
     built = subprocess.run(
         [
             sys.executable, "-c", _TFDS, "build", "input_pipeline/coco_human",
-            f"--data_dir={data}", "--file_format=tfrecord",
+            f"--data_dir={made}", "--file_format=tfrecord",
         ],
         cwd=ROOT, env=os.environ | {"COCO_DIR": str(root)}, capture_output=True, text=True,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
-    before = sorted(data.rglob("*.tfrecord*"))
+    before = sorted(made.rglob("*.tfrecord*"))
     assert before
-    builder = coco_human.prepare(str(root), str(data), "train")
+    builder = coco_human.prepare(str(root), str(made), "train")
     assert builder.info.splits["train"].num_examples == 2
-    assert sorted(data.rglob("*.tfrecord*")) == before
+    assert sorted(made.rglob("*.tfrecord*")) == before
 
 
 def test_crops_have_the_resolution_of_the_canvas_and_all_it_can_see(tmp_path):
@@ -367,9 +381,10 @@ def test_crops_have_the_resolution_of_the_canvas_and_all_it_can_see(tmp_path):
     identity = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
     pose, bbox = standing_pose(280, 150, 150), [280.0, 150, 80, 150]
     example = _record(buffer.getvalue(), (480, 640), pose, bbox, identity)
-    framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
-    assert framed["to_frame"][0, 0] >= 0.95 * framed["to_canvas"][0, 0]
-    canvas = augment.to_canvas(config, _batch_of(framed, copies=16))
+    framed = pipeline.read_example(example, tf.constant(1, tf.int64), _stream_options(config))
+    view = framed["views"].numpy()
+    assert framed["to_frame"][0, 0] >= 0.95 * 64 / (view[2] - view[0])
+    canvas = _to_canvas(config)(_batch_of(framed, copies=16))
     # The window is in the middle of the image: wherever it turns, there is image.
     assert np.asarray(canvas.images).min() > 190
 
@@ -383,12 +398,13 @@ def test_crops_centre_a_person(prepared):
     )
     config.augment.scale, config.augment.crop_margin = (1.0, 1.0), (1.2, 1.2)
     features = builder.info.features
-    to_canvas = jax.jit(functools.partial(augment.to_canvas, config))
-    for record in tf.data.TFRecordDataset(pipeline._files(builder, "train")):
+    to_canvas = jax.jit(_to_canvas(config))
+    files = [str(path) for path in builder.info.splits["train"].filepaths]
+    for record in tf.data.TFRecordDataset(files):
         example = features.deserialize_example(
             record, decoders={"image": tfds.decode.SkipDecoding()}
         )
-        framed = pipeline.frame(example, tf.constant([0, 1], tf.int64), config)
+        framed = pipeline.read_example(example, tf.constant(1, tf.int64), _stream_options(config))
         canvas = to_canvas(_batch_of(framed))
         boxes = np.asarray(augment.boxes(canvas))
         centers, sides = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:].max(axis=1)

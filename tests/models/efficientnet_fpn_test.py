@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_checkpoint
-from conftest import tiny_config
+from conftest import run_mode, tiny_config
 from flax import traverse_util
 
 from configs import coco_human_lite, coco_human_r50fpn
-from pose2seg_jax.models import efficientnet_fpn, pose2seg
+from pose2seg_jax.models import NetworkSpec, efficientnet_fpn, pose2seg
 from pose2seg_jax.models.variables import run_once
-from pose2seg_jax.program import commands
-from pose2seg_jax.training import train
+from pose2seg_jax.program import runs
 from pose2seg_jax.weights import convert, torch_files
 from pose2seg_jax.weights import files as weights
 
@@ -23,6 +22,10 @@ PUBLISHED = (
     (3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3),
     (5, 1, 6, 112, 3), (5, 2, 6, 192, 4), (3, 1, 6, 320, 1),
 )  # fmt: skip
+
+
+def _convert(config):
+    return convert.convert(NetworkSpec.from_config(config.model), "lite0.pth", jax.random.key(0))
 
 
 def _blocks():
@@ -106,18 +109,18 @@ def test_a_converted_checkpoint_computes_what_it_did(tensors, tmp_path):
     torch_checkpoint.write(tmp_path / "lite0.pth", tensors)
     output = tmp_path / "lite0.safetensors"
     config = coco_human_lite.get_config()
-    commands.convert_weights(config, str(tmp_path / "lite0.pth"), str(output))
-    variables = weights.load_for(config, output)
+    run_mode("convert_weights", config, **{"from": tmp_path / "lite0.pth"}, output=output)
+    variables = weights.load(output).variables
     image = np.random.RandomState(1).randint(0, 256, (64, 96, 3)).astype(np.uint8)
     scaled = (image.astype(np.float32) - np.asarray(pose2seg.MEAN)) / np.asarray(pose2seg.STD)
-    network = efficientnet_fpn.EfficientNetFPN(config.model.backbone_features)
+    network = efficientnet_fpn.EfficientNetFPN(config.model.backbone.features)
     own = {kind: variables[kind]["backbone"] for kind in ("params", "batch_stats")}
     apply = functools.partial(
         network.apply, train=False,
         capture_intermediates=lambda module, _: isinstance(module, efficientnet_fpn.InvertedResidual),
     )  # fmt: skip
     maps, captured = run_once(apply, own, scaled[None].astype(np.float32))
-    assert maps.shape == (1, 16, 24, config.model.backbone_features)
+    assert maps.shape == (1, 16, 24, config.model.backbone.features)
     found = captured["intermediates"]
     expected = run_once(lambda: list(_reference(tensors, image)))
     assert len(found) == 15
@@ -145,16 +148,16 @@ def test_what_imagenet_made_of_the_first_stages_and_the_depthwise_kernels_stays(
     tensors, coco_dir, tmp_path
 ):
     config = tiny_config(coco_dir, tmp_path / "tfds")
-    config.model.backbone_type = "efficientnet_lite0_fpn"
-    config.model.branch_depth, config.model.head_convs = 1, 2
+    config.model.backbone = {"name": "efficientnet_lite0_fpn", "features": 8}
+    config.model.branch.head_convs = 2
     config.num_steps = 1
     config.optimizer.update(learning_rate=0.1, warmup_steps=0, weight_decay=0.1, backbone_rate=0.2)
     torch_checkpoint.write(tmp_path / "lite0.pth", tensors)
     start = tmp_path / "start.safetensors"
-    commands.convert_weights(config, str(tmp_path / "lite0.pth"), str(start))
+    run_mode("convert_weights", config, **{"from": tmp_path / "lite0.pth"}, output=start)
     config.init_weights = str(start)
-    train.train(config, str(tmp_path / "run"))
-    trained = commands.restore(config, str(tmp_path / "run")).variables["params"]
+    runs.train(config, str(tmp_path / "run"))
+    trained = runs.restore(str(tmp_path / "run"))[0].variables["params"]
     before = weights.load(start).variables["params"]
     moved = traverse_util.flatten_dict(jax.tree.map(np.not_equal, before, trained), sep="/")
     moved = {name: np.any(values) for name, values in moved.items()}
@@ -189,10 +192,10 @@ def test_what_imagenet_made_of_the_first_stages_and_the_depthwise_kernels_stays(
 def test_checkpoints_of_another_model_are_refused(tensors, monkeypatch, change, message):
     monkeypatch.setattr(torch_files, "read", lambda path: change(tensors))
     with pytest.raises(convert.ConvertError, match=message):
-        convert.convert(coco_human_lite.get_config(), "lite0.pth")
+        _convert(coco_human_lite.get_config())
 
 
 def test_its_weights_are_of_no_other_config(tensors, monkeypatch):
     monkeypatch.setattr(torch_files, "read", lambda path: tensors)
     with pytest.raises(convert.ConvertError, match="is of another model"):
-        convert.convert(coco_human_r50fpn.get_config(), "lite0.pth")
+        _convert(coco_human_r50fpn.get_config())

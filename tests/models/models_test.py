@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import standing_pose
+from conftest import standing_pose, tiny_spec
 
 from configs import coco_human, coco_human_lean
 from pose2seg_jax.alignment import affine_align, geometry, templates
-from pose2seg_jax.errors import UserError
-from pose2seg_jax.models import Features, Pose2Seg
+from pose2seg_jax.alignment.conventions import CONVENTIONS
+from pose2seg_jax.models import Features, NetworkSpec, Pose2Seg
 from pose2seg_jax.models.layers import (
     BatchNorm,
     depth_to_space,
@@ -23,21 +23,18 @@ from pose2seg_jax.models.layers import (
     upsample_bilinear,
     upsample_nearest,
 )
-from pose2seg_jax.models.variables import run_once
+from pose2seg_jax.models.variables import run_once, variable_shapes
 from pose2seg_jax.prediction import network
-from pose2seg_jax.training import losses, train_state
+from pose2seg_jax.training import losses
 
-SMALL = {
-    "roi_size": 16,
-    "stacks": 1,
-    "backbone_features": 8,
-    "backbone_depth": 1,
-    "branch_features": 4,
-    "branch_units": 1,
-    "head_features": 4,
-    "stem_features": 8,
-    "stem_kernel": 3,
-}
+_PAPER = {
+    "name": "paper", "features": 4, "units": 1, "head_features": 4, "stem_features": 8, "stem_kernel": 3,
+}  # fmt: skip
+_SMALL = {"roi_size": 16, "branch": _PAPER, "skeleton_features": "paper", "image_in_roi": False}
+
+
+def _model(dtype="float32", **fields):
+    return Pose2Seg(tiny_spec(**_SMALL | fields), dtype=dtype)
 
 
 def _inputs(count=3):
@@ -54,7 +51,7 @@ def _count(tree):
 
 
 def test_the_paper_configuration_has_the_published_size():
-    model = Pose2Seg()
+    model = Pose2Seg(NetworkSpec.from_config(coco_human.get_config().model))
     arguments = (
         jnp.zeros((1, 512, 512, 3), jnp.uint8),
         jnp.zeros((1, 17, 3)),
@@ -75,10 +72,10 @@ def test_the_paper_configuration_has_the_published_size():
 
 def test_the_lean_branch_costs_a_fifth():
     def operations(config):
-        model = Pose2Seg(**config.model)
+        model = Pose2Seg(NetworkSpec.from_config(config.model))
         features = Features(jax.ShapeDtypeStruct((1, 128, 128, 256), jnp.float32), None)
         _, *others = _inputs(1)
-        variables = train_state.variable_shapes(config, model)
+        variables = variable_shapes(model.spec)
         segment = functools.partial(model.apply, method="segment")
         return jax.jit(segment).lower(variables, features, *others).cost_analysis()["flops"]
 
@@ -87,33 +84,14 @@ def test_the_lean_branch_costs_a_fifth():
     assert operations(coco_human_lean.get_config()) < authors / 5
 
 
-def test_the_size_that_the_backbone_sees_is_checked():
-    config = coco_human.get_config()
-    config.model.image_size = 640
-    config.model.backbone_shrink = 640 / 384
-    assert train_state.create_model(config).backbone_shrink == 640 / 384
-    config.model.backbone_shrink = 640 / 400
-    with pytest.raises(UserError, match=r"backbone_shrink \(8/5\) is 400 .* of 64"):
-        train_state.create_model(config)
-    config.model.backbone_type = "resnet50_fpn"
-    with pytest.raises(UserError, match=r"backbone_shrink \(8/5\) is 400 .* of 32"):
-        train_state.create_model(config)
-    config.model.backbone_shrink = 2.005
-    with pytest.raises(UserError, match=r"is 2\.005; it must be a ratio"):
-        train_state.create_model(config)
-    config.dtype = "float16"
-    with pytest.raises(UserError, match=r"model\.dtype is 'float16'.*float32, bfloat16"):
-        train_state.create_model(config)
-
-
 def test_a_backbone_that_sees_half_of_the_image_sees_what_it_would_at_that_size():
     images, poses, matrices, index, valid = _inputs()
     images = images // 4 * 4
     squares = images.reshape(2, 32, 2, 32, 2, 3)
     squares[:] = squares.mean(axis=(2, 4), keepdims=True).astype(np.uint8)  # whole numbers
-    half = Pose2Seg(**SMALL)
-    variables = run_once(half.init, jax.random.key(0), *_inputs())
-    whole = Pose2Seg(**SMALL, backbone_shrink=2.0)
+    half = _model(image_size=32)
+    variables = run_once(half.init, jax.random.key(0), images[:, ::2, ::2], *_inputs()[1:])
+    whole = _model(backbone_image_size=32)
     doubled = np.asarray([[2, 0, 0], [0, 2, 0]], np.float32)
     expected = jax.jit(half.apply)(
         variables, images[:, ::2, ::2], poses * [0.5, 0.5, 1],
@@ -124,23 +102,23 @@ def test_a_backbone_that_sees_half_of_the_image_sees_what_it_would_at_that_size(
 
 
 def test_features_of_a_smaller_image_lie_where_those_of_the_whole_do():
-    model = Pose2Seg(**SMALL, backbone_shrink=1.3333)
     identity = np.asarray([[[1, 0, 0], [0, 1, 0]]], np.float32)
-    corner = geometry.apply(model.from_features(identity, 12), np.full((1, 1, 2), 12, np.float32))
+    from_features = CONVENTIONS["pixel_centers"].from_features(identity, 4 * 64 / 48, 12)
+    corner = geometry.apply(from_features, np.full((1, 1, 2), 12, np.float32))
     np.testing.assert_allclose(corner, np.full((1, 1, 2), 64), rtol=1e-6)  # 48 of 64 px, stride 4
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"limbs": "coco", "pixels": True},
-        {"limbs": "none"},
-        {"limbs": "paper", "branch_depth": 1},
+        {"skeleton_features": "coco", "image_in_roi": True},
+        {"skeleton_features": "off"},
+        {"branch": {"name": "lean", "features": 4, "units": 1, "depth": 1, "head_features": 4}},
     ],
-    ids=["coco", "none", "lean"],
+    ids=["coco", "off", "lean"],
 )
 def test_padded_slots_touch_nothing(options):
-    model = Pose2Seg(**SMALL | options)
+    model = _model(**options)
     images, poses, matrices, index, valid = _inputs()
     variables = run_once(model.init, jax.random.key(0), *_inputs())
 
@@ -173,7 +151,7 @@ def test_padded_slots_touch_nothing(options):
 
 @pytest.mark.usefixtures("quick_compile")
 def test_without_any_valid_person_everything_stays_finite():
-    model = Pose2Seg(**SMALL)
+    model = _model()
     images, poses, matrices, index, valid = _inputs()
     variables = run_once(model.init, jax.random.key(0), *_inputs())
     apply = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
@@ -202,9 +180,10 @@ def test_batch_norm_equals_flax():
 
 @pytest.mark.parametrize("times", [1.0, 2.0, 5 / 3, 640 / 448])
 def test_shrinking_is_area_interpolation(times):
-    x = np.random.RandomState(0).rand(2, 20, 40, 3).astype(np.float32)
-    expected = tf.image.resize(x, (round(20 / times), round(40 / times)), "area").numpy()
-    np.testing.assert_allclose(shrink(jnp.asarray(x), times), expected, atol=1e-5)
+    x = np.random.RandomState(0).rand(2, 40, 40, 3).astype(np.float32)
+    side = round(40 / times)
+    expected = tf.image.resize(x, (side, side), "area").numpy()
+    np.testing.assert_allclose(shrink(jnp.asarray(x), side), expected, atol=1e-5)
 
 
 def test_pooling_and_upsampling():
@@ -228,10 +207,10 @@ def test_channels_become_blocks():
 
 def test_bfloat16_computes_nearly_the_same():
     arguments = _inputs()
-    model = Pose2Seg(**SMALL)
+    model = _model()
     variables = run_once(model.init, jax.random.key(0), *arguments)
     exact = jax.jit(model.apply)(variables, *arguments)
-    coarse = jax.jit(Pose2Seg(**SMALL, dtype="bfloat16").apply)(variables, *arguments)
+    coarse = jax.jit(_model("bfloat16").apply)(variables, *arguments)
     assert coarse.dtype == jnp.float32
     assert np.linalg.norm(exact - coarse) < 0.05 * np.linalg.norm(exact)
 
@@ -264,18 +243,3 @@ def test_the_dice_loss_is_least_where_probabilities_are_the_shares():
     shares = jnp.clip(targets, 1e-6, 1 - 1e-6)
     assert dice(shares) < 1e-5
     assert all(dice(jnp.clip(shares + step, 1e-6, 1 - 1e-6)) > 1e-3 for step in (-0.1, 0.1))
-
-
-def test_the_backbone_moves_at_its_share_of_the_rate():
-    config = coco_human.get_config()
-    params = {"backbone": {"kernel": jnp.ones((2, 2))}, "branch": {"kernel": jnp.ones((2, 2))}}
-
-    def moved(rate):
-        config.optimizer.backbone_rate = rate
-        optimizer = train_state.create_optimizer(config)
-        updates, _ = optimizer.update(params, optimizer.init(params), params)
-        return [float(jnp.abs(updates[part]["kernel"]).max()) for part in ("backbone", "branch")]
-
-    whole, slowed = moved(1.0), moved(0.2)
-    np.testing.assert_allclose(slowed, [0.2 * whole[0], whole[1]], rtol=1e-6)
-    assert whole[0] == whole[1] > 0

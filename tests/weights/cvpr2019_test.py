@@ -8,19 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_checkpoint
-from conftest import standing_pose
+from conftest import run_mode, standing_pose
 
 from configs import coco_human, coco_human_r50fpn
 from pose2seg_jax.alignment import affine_align, cvpr2019, geometry, sampling, templates
 from pose2seg_jax.alignment.conventions import CONVENTIONS
+from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.people import parts
 from pose2seg_jax.people.images import open_image
-from pose2seg_jax.prediction.predictor import Pose2SegPredictor, letterbox_image, predict_masks
-from pose2seg_jax.program import commands
+from pose2seg_jax.prediction.network import predict_masks
+from pose2seg_jax.prediction.predictor import Pose2SegPredictor
 from pose2seg_jax.weights import convert, torch_files
 from pose2seg_jax.weights import files as weights
 
 ROI = 64
+
+
+def _convert(path, config=None):
+    spec = NetworkSpec.from_config((config or coco_human_r50fpn.get_config()).model)
+    return convert.convert(spec, path, jax.random.key(0))
 
 
 def _every_template():
@@ -67,12 +73,12 @@ def test_alignment_by_score_does_not_depend_on_the_scale_of_the_image():
 def test_too_few_parts_fall_back_to_the_whole_image(parts):
     pose = np.zeros((17, 3), np.float32)
     pose[list(parts)] = standing_pose(200, 100, 300)[list(parts)]
-    for indices in (False, True):
+    for name, convention in CONVENTIONS.items():
         found = cvpr2019.align_by_score(
-            pose[None], templates.load("cvpr2019"), (480, 640), ROI, indices=indices
+            pose[None], templates.load("cvpr2019"), (480, 640), ROI, convention=convention
         )
         whole = geometry.letterbox(jnp.asarray([480.0, 640.0]), ROI)
-        expected = geometry.from_pixel_indices(whole) if indices else whole
+        expected = geometry.from_pixel_indices(whole) if name == "pixel_indices" else whole
         assert found.template == affine_align.FALLBACK
         np.testing.assert_allclose(found.matrix[0], expected, atol=1e-5)
 
@@ -140,9 +146,8 @@ def converted(rule_made, tmp_path_factory):
     """The same through a PyTorch file, `convert_weights` and our weights file."""
     folder = tmp_path_factory.mktemp("converted")
     torch_checkpoint.write(folder / "release.pkl", rule_made)
-    commands.convert_weights(
-        coco_human_r50fpn.get_config(), str(folder / "release.pkl"), str(folder / "r50.safetensors")
-    )
+    source, output = folder / "release.pkl", folder / "r50.safetensors"
+    run_mode("convert_weights", coco_human_r50fpn.get_config(), **{"from": source}, output=output)
     (folder / "release.pkl").unlink()
     return weights.load(folder / "r50.safetensors")
 
@@ -155,6 +160,7 @@ def test_the_network_computes_what_the_authors_code_computes(converted, data_dir
     golden = np.load(data_dir / "golden/network.npz")
     predictor = Pose2SegPredictor.from_weights(converted)
     network, model, variables = predictor.network, predictor.network.model, predictor.variables
+    spec = network.spec
     persons = {p.id: (image, p) for image in real_dataset.images for p in image.posed}
     encode = jax.jit(lambda canvas: model.apply(variables, canvas, method="encode"))
     segment = jax.jit(lambda *arguments: model.apply(variables, *arguments, method="segment"))
@@ -173,12 +179,12 @@ def test_the_network_computes_what_the_authors_code_computes(converted, data_dir
 
         sizes = np.tile(np.asarray([[image.height, image.width]], np.float32), (count, 1))
         alignment = cvpr2019.align_by_score(
-            poses, network.templates, sizes, ROI, convention=CONVENTIONS["pixel_indices"]
+            poses, spec.template_array, sizes, ROI, convention=CONVENTIONS["pixel_indices"]
         )
-        to_canvas = network.to_canvas(sizes)
+        to_canvas = spec.convention.letterbox(sizes, 512)
         matrices = geometry.compose(alignment.matrix, geometry.invert(to_canvas))
         index = np.zeros(count, np.int32)
-        from_features = model.from_features(matrices, 128)
+        from_features = spec.convention.from_features(matrices, 4, 128)
         rois = sampling.align_to_roi(features.maps, index, from_features, ROI)
         rois = np.asarray(rois)[:, ::8, ::8, ::32].transpose(0, 3, 1, 2)
         assert _relative(rois, found["roi_8"]) < 1e-3
@@ -189,7 +195,7 @@ def test_the_network_computes_what_the_authors_code_computes(converted, data_dir
         assert _relative(logits, two_classes[:, 1] - two_classes[:, 0]) < 1e-3
 
         picture = np.asarray(open_image(data_dir / "coco/val2017" / image.file_name).convert("RGB"))
-        canvas = letterbox_image(picture, 512, convention=CONVENTIONS["pixel_indices"]).astype(int)
+        canvas = network.letterbox_image(picture).astype(int)
         assert np.abs(canvas - found["input"]).max() <= 1  # OpenCV's fixed point
         result = predictor(picture, poses)
         height, width = golden[f"{image_id}_size"].tolist()
@@ -209,7 +215,7 @@ def test_legacy_half_precision_and_data_parallel_files_convert_too(converted, ru
     halves["module.backbone.bn1.num_batches_tracked"] = np.asarray(5, np.int64)
     path = tmp_path / "half.pkl"
     torch_checkpoint.write(path, halves, legacy=True)
-    found = convert.convert(coco_human_r50fpn.get_config(), path)
+    found = _convert(path)
     # Nothing reads the other levels of the pyramid.
     assert found.unused == tuple(
         f"backbone.fpn_p{level}.{kind}" for level in (2, 3, 4) for kind in ("bias", "weight")
@@ -229,7 +235,7 @@ def test_imagenet_weights_go_into_the_backbone(converted, rule_made, monkeypatch
     }  # fmt: skip
     imagenet["fc.weight"] = np.zeros((1000, 2048), np.float32)
     monkeypatch.setattr(torch_files, "read", lambda path: imagenet)
-    found = convert.convert(coco_human_r50fpn.get_config(), "resnet50.pth")
+    found = _convert("resnet50.pth")
     assert found.kind == "ImageNet ResNet-50"
     assert found.unused == ("fc.weight",)
     ours, theirs = found.variables["params"], converted.variables["params"]
@@ -258,9 +264,9 @@ def _without(tensors, name):
 def test_checkpoints_of_another_model_are_refused(rule_made, monkeypatch, change, message):
     monkeypatch.setattr(torch_files, "read", lambda path: change(rule_made))
     with pytest.raises(convert.ConvertError, match=message):
-        convert.convert(coco_human_r50fpn.get_config(), "x.pth")
+        _convert("x.pth")
 
 
 def test_only_the_network_of_the_authors_can_be_converted_to():
     with pytest.raises(convert.ConvertError, match=r"use --config=configs/coco_human_r50fpn\.py"):
-        convert.convert(coco_human.get_config(), "x.pth")
+        _convert("x.pth", coco_human.get_config())
