@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 from conftest import ROOT, quick_environment, tiny_flags, write_coco
 
@@ -20,7 +21,8 @@ _PYTHON = """#!{python}
 import os, sys
 arguments = sys.argv[1:]
 if arguments[:1] in (["main.py"], ["benchmarks/compare.py"]):
-    if "--mode=predict" not in arguments:  # which has the package's network
+    trains = not any(argument.startswith(("--mode=", "--weights=")) for argument in arguments)
+    if trains:  # the other modes take the network of a run, of a file or of the package
         arguments += {tiny}
     if "compare" in arguments[0] or any("synthetic" in argument for argument in arguments):
         arguments += {few}
@@ -75,10 +77,12 @@ def _run(command, newcomer, **changes):
 def test_the_commands_and_the_python_of_the_readme(newcomer):
     clone, _ = newcomer
     commands = [line for block in _blocks("bash") for line in block.splitlines()]
-    assert len(commands) >= 7
-    # What `. .venv/bin/activate` does is in the newcomer's PATH.
-    assert "make demo\n. .venv/bin/activate\n" in _blocks("bash")[0]
-    commands.remove(". .venv/bin/activate")
+    assert len(commands) >= 9
+    # What is installed and activated is in the newcomer's PATH already.
+    assert commands[0] == "pip install ."
+    assert commands[1].startswith("python main.py --mode=predict --image=examples ")
+    for done in ("pip install .", ". .venv/bin/activate"):
+        commands.remove(done)
     printed = {command: _run(["bash", "-c", command], newcomer) for command in commands}
     demo = printed["make demo"].splitlines()
     page = next(
@@ -91,7 +95,9 @@ def test_the_commands_and_the_python_of_the_readme(newcomer):
     assert html.count("<polyline") == 3
     # It opens offline.
     assert all(link.startswith("data:") for link in re.findall(r'(?:src|href)="([^"]*)"', html))
-    assert (clone / "runs/masks/photo.jpg_overlay.png").exists()
+    assert len(json.loads((clone / "runs/masks/results.json").read_text())) == 7
+    assert (clone / "runs/masks/surfers.jpg_overlay.png").exists()
+    assert (clone / "runs/photo/photo.jpg_overlay.png").exists()
     compared = printed["make compare"].splitlines()
     for method in (
         "pose alignment",
@@ -108,6 +114,8 @@ def test_the_commands_and_the_python_of_the_readme(newcomer):
     without_tensorflow = "import sys; sys.modules['tensorflow'] = None\n"
     api, parts = _blocks("python")
     assert _run(["python", "-c", without_tensorflow + api], newcomer).startswith("(2, ")
+    with PIL.Image.open(clone / "person.png") as cut_out:
+        assert cut_out.mode == "RGBA"
     _run(
         ["python", "-c", without_tensorflow + parts + "assert rois.shape == (2, 64, 64, 3)"],
         newcomer,
