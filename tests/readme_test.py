@@ -25,6 +25,7 @@ if arguments[:1] in (["main.py"], ["benchmarks/compare.py"]):
     if trains:  # the other modes take the network of a run, of a file or of the package
         arguments += {tiny}
     if "compare" in arguments[0] or any("synthetic" in argument for argument in arguments):
+        arguments = [a for a in arguments if "branch.depth" not in a]  # theirs is the paper's
         arguments += {few}
 os.execv({python!r}, [{python!r}, *arguments])
 """

@@ -31,7 +31,7 @@ def skeleton_features(
     the part is hidden (v = 1), nothing where it is missing. Two channels per limb follow: the x
     and y of the unit vector from its first to its second part, on the cells whose centre is less
     than one cell from the line and within the limb's padded box; nothing unless both parts are
-    labelled and apart. All as in the authors' code, to which it is equal (tests/skeleton_test.py).
+    labelled and apart. All as in the authors' code, to which it is equal (tests/alignment/skeleton_test.py).
 
     Args:
         poses: (x, y, v) in ROI coordinates.
