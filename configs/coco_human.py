@@ -39,7 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.rotation = 15.0  # degrees, to either side (ours)
     config.augment.scale = (0.78, 1.42)  # (ours)
     config.augment.translation = 0.05  # share of the side (ours)
-    config.augment.crop_probability = 0.0  # of a window around one person instead of the image
+    config.augment.crop_probability = 0.0  # of a square around one person instead of the image
     config.augment.crop_margin = (1.5, 3.0)  # its side over the longer side of the person's box
     config.augment.color = 0.2  # brightness, contrast, saturation (ours); 0 for none
 

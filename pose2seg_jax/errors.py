@@ -1,4 +1,8 @@
-"""The error that is the user's to mend."""
+"""The error that is the user's to mend, and how a program ends with it."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -6,3 +10,19 @@ class UserError(ValueError):
 
     main.py prints it without a stack trace; every error of that kind derives from it.
     """
+
+
+def run_program(function: Callable[[], Any]) -> None:
+    """Runs a program; what the user can mend is one line on standard error, and exit status 1."""
+    try:
+        function()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"error: the package {error.name} is missing: training and its tools need pip install -r"
+            " requirements.txt, in a clone."
+        )
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {where}{error.strerror or error}")

@@ -20,10 +20,10 @@ def resolve(path: str | os.PathLike) -> epath.Path:
     text = os.fspath(path)
     if "://" in text and not text.startswith(_SCHEMES):
         raise UserError(f"{text}: expected a local path, or one of {', '.join(_SCHEMES)}.")
-    try:
-        return epath.Path(text).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{text}: {error}; write the path without '~'.") from None
+    found = epath.Path(os.path.expanduser(text))
+    if os.fspath(found).startswith("~"):
+        raise UserError(f"{text}: there is no such home directory; write the path without '~'.")
+    return found
 
 
 def absolute(path: str | os.PathLike) -> epath.Path:
@@ -65,8 +65,10 @@ def make_directory(path: str | os.PathLike, what: str) -> epath.Path:
         raise UserError(
             f"{what}={path}: is a file, or below one; it must be a directory."
         ) from None
-    except OSError as error:
-        raise UserError(f"{what}={path}: cannot be made: {error.strerror}.") from None
+    except Exception as error:  # a bucket's library has errors of its own
+        if not isinstance(error, OSError) and not os.fspath(found).startswith(_SCHEMES):
+            raise
+        raise UserError(f"{what}={path}: cannot be made: {error}.") from None
     return found
 
 

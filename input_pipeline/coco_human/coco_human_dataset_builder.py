@@ -169,7 +169,7 @@ def mask_window(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return window, np.asarray(matrix, np.float32)
 
 
-def content_fingerprint(coco_dir: str | os.PathLike, split: str) -> str:
+def content_fingerprint(coco_dir: str | os.PathLike | None, split: str) -> str:
     """Returns 16 characters that name the content of a split: annotations, and names and sizes of the images.
 
     Neither where the directory is mounted nor when a file was touched changes it.

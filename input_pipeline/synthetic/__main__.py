@@ -8,6 +8,7 @@ import dataclasses
 import time
 
 from input_pipeline.synthetic.dataset import Recipe, write
+from pose2seg_jax.errors import run_program
 from pose2seg_jax.people import coco
 
 
@@ -33,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -48,7 +48,10 @@ def fit_similarity(
         units of the target.
     """
     source, target = as_floats(source, "source"), as_floats(target, "target")
-    weights = as_floats(weights, "weights")
+    target, weights = (
+        target.astype(source.dtype),
+        as_floats(weights, "weights").astype(source.dtype),
+    )
     rank = max(source.ndim, target.ndim, weights.ndim + 1)
     source, target, weights = _lift(source, rank), _lift(target, rank), _lift(weights, rank - 1)
     mirror = jnp.asarray([-1.0 if reflect else 1.0, 1.0], source.dtype)
@@ -160,7 +163,7 @@ def from_pixel_indices(matrix: Real[Array, "*#batch 2 3"]) -> Float[jax.Array, "
 
     Where indices are coordinates, as in OpenCV, the centre of the first pixel is 0; here it is 0.5.
     """
-    matrix = jnp.asarray(matrix)
+    matrix = as_floats(matrix, "matrix")
     return matrix.at[..., 2].add(0.5 - 0.5 * jnp.sum(matrix[..., :2], axis=-1))
 
 

@@ -38,7 +38,7 @@ def perturb_poses(
         level: 0 changes nothing; one for all or one a person.
     """
     poses, areas = geometry.as_floats(poses, "poses"), geometry.as_floats(areas, "areas")
-    level = geometry.as_floats(level, "level")[..., None]
+    level = jnp.broadcast_to(geometry.as_floats(level, "level"), areas.shape)[:, None]
     count = poses.shape[1]
     draws = jax.vmap(lambda key: _draw(key, count))(keys)
     spread = (level * jnp.sqrt(areas)[:, None] * OKS_SIGMAS)[..., None]

@@ -253,7 +253,9 @@ def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]
 def _box_mask(image: coco.Image, person: coco.Person) -> dict[str, Any]:
     """The box as a mask: what is ignored of a crowd, or of a person without a pose, that has no mask."""
     x, y, width, height = person.bbox.tolist()
-    corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+    left, right = np.clip([x, x + width], 0, image.width).tolist()
+    top, bottom = np.clip([y, y + height], 0, image.height).tolist()
+    corners = [left, top, right, top, right, bottom, left, bottom]
     return masks.encode_segmentation([corners], image.height, image.width)
 
 

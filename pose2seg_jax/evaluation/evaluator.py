@@ -77,6 +77,8 @@ class Evaluator:
         Raises:
             UserError: there is nothing to score, or a batch of no images.
         """
+        if not dataset.posed_images:
+            raise UserError(f"{dataset.path}: holds no person with a pose to score.")
         coco_protocol.ground_truth(dataset.posed_images)  # whether everybody has a mask
         if batch_size < 1 or persons_per_batch < 1:
             raise UserError("config fields eval.batch_size and eval.persons_per_batch: 1 or more.")

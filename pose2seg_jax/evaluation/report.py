@@ -49,8 +49,8 @@ boxes overlap by IoU &gt; .5; "members" asks for the people of those pairs alone
 true masks. Where two boxes overlap by more than .5 (dashed), the NMS of a detector keeps only one of them.</p>
 $scenes
 <h2>AffineAlign</h2>
-<p>As Figure 10 of the paper. From left: the person's pose and the window that its template asks for; the window
-aligned; the Skeleton Features; the predicted mask in the window; the mask back in the image.</p>
+<p>As Figure 10 of the paper. From left: the person's pose and the ROI to which it was aligned; the aligned ROI; the
+Skeleton Features; the predicted mask in the ROI; the mask back in the image.</p>
 $aligned
 <h2>Learning curves</h2>
 <div class="row">$curves</div>

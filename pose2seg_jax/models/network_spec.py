@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ BRANCHES: dict[str, Any] = {
 STRIDE = 4  # pixels of the image that a backbone sees, per cell of its features; of all backbones
 SKELETON_FEATURES: dict[str, Limbs | None] = {"paper": PAPER_LIMBS, "coco": COCO_LIMBS, "off": None}
 # What a Flax module has beside its options, or is given by the network around it.
+_MAY_BE_ZERO = {("branch", "units"), ("branch", "depth"), ("branch", "head_convs")}
 _NOT_OPTIONS = {"parent", "name", "axis_name", "dtype", "align_corners"}
 
 
@@ -74,6 +76,16 @@ class NetworkSpec:
         Raises:
             UserError: one is unknown, or sizes do not divide; the message names the field.
         """
+        for field, value, kind in (
+            ("image_size", self.image_size, int),
+            ("backbone_image_size", self.backbone_image_size, int),
+            ("roi_size", self.roi_size, int),
+            ("image_in_roi", self.image_in_roi, bool),
+            ("alignment.reflect", self.reflect, bool),
+        ):
+            if type(value) is not kind:
+                what = "a whole number" if kind is int else "true or false"
+                raise UserError(f"config field model.{field} is {value!r}; it must be {what}.")
         for field, value, known in (
             ("skeleton_features", self.skeleton_features, SKELETON_FEATURES),
             ("sampling", self.sampling, CONVENTIONS),
@@ -232,9 +244,10 @@ def _options(field: str, known: Mapping[str, Any], given: Any) -> flax.core.Froz
         )
     for key, option in fields.items():
         value = options.setdefault(key, option.default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        least = 0 if (field, key) in _MAY_BE_ZERO else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(
-                f"config field model.{field}.{key} must be a whole number, 0 or more, for '{name}'."
+                f"config field model.{field}.{key} must be a whole number, {least} or more, for '{name}'."
             )
     return flax.core.freeze({"name": name, **options})
 
@@ -244,4 +257,6 @@ def _make(known: Mapping[str, Any], options: Mapping[str, Any], **wiring: Any) -
 
 
 def _shown(value: Any) -> str:
-    return "other templates" if isinstance(value, tuple | list) else str(value)
+    if not isinstance(value, tuple | list):
+        return str(value)
+    return f"{len(value)} templates ({zlib.crc32(repr(value).encode()):08x})"

@@ -14,6 +14,7 @@ from pose2seg_jax.models.network_spec import STRIDE, NetworkSpec
 # RGB mean and standard deviation of ImageNet (authors' code).
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
+DTYPES = ("float32", "bfloat16")  # of the computation
 
 
 class Features(NamedTuple):

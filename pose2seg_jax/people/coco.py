@@ -26,7 +26,7 @@ from etils import epath
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax import paths
-from pose2seg_jax.errors import UserError
+from pose2seg_jax.errors import UserError, run_program
 from pose2seg_jax.people.masks import check_size, encode_segmentation
 from pose2seg_jax.people.parts import NUM_PARTS, PART_NAMES
 
@@ -473,4 +473,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

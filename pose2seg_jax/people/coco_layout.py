@@ -21,14 +21,7 @@ def annotation_file(coco_dir: str | os.PathLike | None, split: str) -> epath.Pat
     Raises:
         CocoError: it or the image directory is missing; the message says where to get them.
     """
-    if not coco_dir:
-        raise CocoError(
-            "no COCO directory is named: set --config.dataset.coco_dir=DIR. DIR holds"
-            " annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/, from "
-            + ", ".join(_DOWNLOADS.values())
-            + "."
-        )
-    root = paths.resolve(coco_dir)
+    root = _root(coco_dir)
     folder = SPLITS[split]
     path = root / "annotations" / f"person_keypoints_{folder}.json"
     for wanted, source in ((path, "annotations"), (root / folder, folder)):
@@ -41,6 +34,21 @@ def annotation_file(coco_dir: str | os.PathLike | None, split: str) -> epath.Pat
     return path
 
 
-def image_directory(coco_dir: str | os.PathLike, split: str) -> epath.Path:
-    """Returns the directory with the images of a split."""
-    return paths.resolve(coco_dir) / SPLITS[split]
+def image_directory(coco_dir: str | os.PathLike | None, split: str) -> epath.Path:
+    """Returns the directory with the images of a split.
+
+    Raises:
+        CocoError: no directory is named.
+    """
+    return _root(coco_dir) / SPLITS[split]
+
+
+def _root(coco_dir: str | os.PathLike | None) -> epath.Path:
+    if not coco_dir:
+        raise CocoError(
+            "no COCO directory is named: set --config.dataset.coco_dir=DIR. DIR holds"
+            " annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/, from "
+            + ", ".join(_DOWNLOADS.values())
+            + "."
+        )
+    return paths.resolve(coco_dir)

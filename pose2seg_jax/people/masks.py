@@ -16,7 +16,7 @@ def encode_mask(
 ) -> dict[str, Any]:
     """The mask of a person in its image as COCO's compressed RLE.
 
-    As `affine_align.reverse_align` and a threshold, but only around the cells that are inside, and
+    As `sampling.reverse_align` and a threshold, but only around the cells that are inside, and
     without an array of the size of the image: nothing is compiled for a new size.
 
     Args:

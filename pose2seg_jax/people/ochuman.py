@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import pathlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +21,9 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax import paths
-from pose2seg_jax.errors import UserError
+from pose2seg_jax.errors import run_program
 from pose2seg_jax.people import coco, masks
+from pose2seg_jax.people.masks import check_size
 from pose2seg_jax.people.parts import PART_NAMES, PERSON_CATEGORY
 
 # Of the images with persons that count, in the order of their ids, the first ones are val.
@@ -103,6 +103,10 @@ def _check_image(path: str | os.PathLike, image: Any) -> None:
             raise coco.CocoError(f"{path}: image {name!r:.40}: has no valid '{field}'.")
     if not image["image_id"].isdigit():
         raise coco.CocoError(f"{path}: image {image['image_id']!r}: 'image_id' must be a number.")
+    try:
+        check_size(image["height"], image["width"])
+    except ValueError as error:
+        raise coco.CocoError(f"{path}: image {image['image_id']}: is {error}.") from None
     for index, person in enumerate(image["annotations"]):
         if not isinstance(person, dict):
             raise coco.CocoError(f"{path}: image {image['image_id']}: person {index} is no object.")
@@ -200,6 +204,8 @@ def write(
     Raises:
         CocoError: the annotations cannot be used, or images are missing.
     """
+    annotations = paths.local(annotations, "--annotations")
+    images, output = paths.local(images, "--images"), paths.local(output, "--output")
     content = coco.load_json(annotations)
     if isinstance(content, dict) and "categories" in content:  # the export: as it is
         if (subset, iou_range) != ("all", (0.0, 1.0)):
@@ -217,7 +223,8 @@ def write(
     target = output / "annotations" / "person_keypoints_val2017.json"
     link = output / "val2017"
     there = [path for path in (target, link) if path.exists() or path.is_symlink()]
-    if there and not (link.is_symlink() and _is_ours(target)):
+    free = link.is_symlink() or not link.exists()
+    if there and not (free and _is_ours(target)):
         raise coco.CocoError(
             f"{there[0]}: is other data, which would be overwritten; name another --output."
         )
@@ -255,12 +262,9 @@ def main() -> None:
     )  # fmt: skip
     options = parser.parse_args()
     low, high = options.iou_range
-    try:
-        dataset = write(
-            options.annotations, options.images, options.output, options.subset, (low, high)
-        )
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    dataset = write(
+        options.annotations, options.images, options.output, options.subset, (low, high)
+    )
     print(
         f"{len(dataset.posed_images)} images, {len(dataset.persons())} persons in {options.output}"
     )
@@ -268,4 +272,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    main()
+    run_program(main)

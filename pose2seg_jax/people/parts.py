@@ -20,4 +20,3 @@ COCO_LIMBS: Limbs = (
     (0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), (5, 7), (5, 11), (6, 8), (6, 12),
     (7, 9), (8, 10), (11, 12), (11, 13), (12, 14), (13, 15), (14, 16),
 )  # fmt: skip
-LIMB_PRESETS: dict[str, Limbs | None] = {"paper": PAPER_LIMBS, "coco": COCO_LIMBS, "none": None}

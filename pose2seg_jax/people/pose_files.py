@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pose2seg_jax import paths
 from pose2seg_jax.people import coco
 from pose2seg_jax.people.parts import NUM_PARTS
 
@@ -36,26 +37,14 @@ class ImagePoses:
     Attributes:
         image_id: as the pose file names the image.
         poses: (P, 17, 3) in continuous image coordinates.
-        scores: (P,) of the persons; 1 where the file has none.
+        scores: (P,) of the persons; None where the file has none.
         size: (height, width) where the file says it.
     """
 
     image_id: int | str
     poses: np.ndarray
-    scores: np.ndarray
+    scores: np.ndarray | None = None
     size: tuple[int, int] | None = None
-
-    @classmethod
-    def sure(
-        cls, image_id: int | str, poses: np.ndarray, size: tuple[int, int] | None = None
-    ) -> "ImagePoses":
-        """Returns poses that have no scores."""
-        return cls(image_id, poses, np.ones(len(poses)), size)
-
-    @classmethod
-    def none(cls, image_id: int | str) -> "ImagePoses":
-        """Returns no poses."""
-        return cls.sure(image_id, np.zeros((0, NUM_PARTS, 3), np.float32))
 
 
 def read_poses(
@@ -77,7 +66,7 @@ def read_poses(
     Raises:
         coco.CocoError: the file is of no known kind, or knows none of the images.
     """
-    path = pathlib.Path(path)
+    path = paths.local(path, "--poses")
     found = _read(path, score_threshold)
     if path.suffix == ".npy" and len(images) == 1:
         return {images[0]: dataclasses.replace(found[path.stem], image_id=images[0].stem)}
@@ -124,7 +113,7 @@ def _read(path: pathlib.Path, threshold: float) -> dict[str, ImagePoses]:
         poses = np.zeros((len(image.posed), NUM_PARTS, 3), np.float32)
         for row, person in zip(poses, image.posed, strict=True):
             row[:] = person.pose
-        found[image.file_name] = ImagePoses.sure(image.id, poses, (image.height, image.width))
+        found[image.file_name] = ImagePoses(image.id, poses, size=(image.height, image.width))
     return found
 
 
@@ -186,4 +175,4 @@ def _arrays(
     every = np.concatenate([poses.astype(np.float32) for poses in arrays.values()])
     seen = coco.visibilities_from_scores(every, threshold)
     parts = np.split(seen, np.cumsum([len(poses) for poses in arrays.values()])[:-1])
-    return {name: ImagePoses.sure(name, part) for name, part in zip(arrays, parts, strict=True)}
+    return {name: ImagePoses(name, part) for name, part in zip(arrays, parts, strict=True)}

@@ -16,7 +16,9 @@ from jaxtyping import Bool, Float, Int, Real, UInt8
 from pose2seg_jax.alignment import geometry, policies, sampling
 from pose2seg_jax.alignment.affine_align import Alignment
 from pose2seg_jax.alignment.geometry import Array
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import Features, NetworkSpec, Pose2Seg
+from pose2seg_jax.models.pose2seg import DTYPES
 from pose2seg_jax.people.parts import FLIPPED_PARTS
 from pose2seg_jax.prediction.inputs import check_image, check_poses
 
@@ -34,6 +36,15 @@ class Network:
     spec: NetworkSpec
     dtype: str = "float32"
     flip: bool = False
+
+    def __post_init__(self):
+        """Checks the dtype.
+
+        Raises:
+            UserError: it is another one.
+        """
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype is '{self.dtype}'; it must be one of {', '.join(DTYPES)}.")
 
     @functools.cached_property
     def model(self) -> Pose2Seg:

@@ -1,7 +1,7 @@
 """Poses for photos that come without: a pose estimator from another package.
 
-An estimator is any function (H, W, 3) uint8 RGB -> (P, 17, 3) poses as `Pose2SegPredictor` takes
-them.
+An estimator is any function from (H, W, 3) uint8 RGB to poses (P, 17, 3) as `Pose2SegPredictor` takes them, or to
+poses and the scores (P,) of the persons.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def rtmo(
     device: str = "cpu",
     score_threshold: float = 0.3,
     nms_iou: float = 0.8,
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Callable[[np.ndarray], coco.EstimatedPoses]:
     """RTMO (one stage, no detector) through rtmlib, `pip install rtmlib`.
 
     rtmlib fetches the ONNX weights on first use from download.openmmlab.com, or from their mirror
@@ -51,12 +51,15 @@ def rtmo(
         ) from None
     body.pose_model.nms_thr = nms_iou
 
-    def estimate(image: np.ndarray) -> np.ndarray:
+    def estimate(image: np.ndarray) -> coco.EstimatedPoses:
         points, scores = body(image[..., ::-1])  # it takes BGR, as OpenCV reads
         # Its coordinates are pixel indices, ours have the first pixel's centre at .5.
         poses = np.concatenate([points + 0.5, scores[..., None]], axis=-1).astype(np.float32)
         poses = coco.visibilities_from_scores(poses, score_threshold)
-        # Nobody is one pose of zeros there.
-        return poses[np.any(poses[..., 2] > 0, axis=1)]
+        seen = poses[..., 2] > 0
+        # A person's score is the mean of the parts that are there; rtmlib keeps none of its own.
+        known = np.sum(scores * seen, axis=1) / np.maximum(np.sum(seen, axis=1), 1)
+        found = np.any(seen, axis=1)  # nobody is one pose of zeros there
+        return coco.EstimatedPoses(poses[found], np.clip(known[found], 0, 1))
 
     return estimate

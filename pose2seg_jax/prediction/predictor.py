@@ -18,6 +18,9 @@ from pose2seg_jax.weights.files import Weights
 # Persons are asked for in chunks of these sizes, so that few shapes are compiled.
 _MAX_CHUNK = 32
 
+# See `pose_estimators`.
+PoseEstimator = Callable[[np.ndarray], Any]
+
 
 class EncodedImage(NamedTuple):
     """An image that went through the backbone; for `Pose2SegPredictor.__call__`.
@@ -47,15 +50,15 @@ class Pose2SegPredictor:
         network: Network,
         variables: Any,
         *,
-        pose_estimator: Callable[[np.ndarray], np.ndarray] | None = None,
+        pose_estimator: PoseEstimator | None = None,
     ):
         """Compiles lazily: nothing runs here.
 
         Args:
             network: the network.
             variables: parameters and batch statistics.
-            pose_estimator: (H, W, 3) uint8 RGB -> (P, 17, 3) poses as `__call__` takes them; asked
-                where a call gives no poses. `pose_estimators` has one.
+            pose_estimator: (H, W, 3) uint8 RGB -> (P, 17, 3) poses as `__call__` takes them, or poses and
+                their scores (P,); asked where a call gives no poses. `pose_estimators` has one.
         """
         if network.spec.policy == "box":
             raise weights.WeightsError(
@@ -80,7 +83,7 @@ class Pose2SegPredictor:
         *,
         dtype: str = "float32",
         flip: bool = False,
-        pose_estimator: Callable[[np.ndarray], np.ndarray] | None = None,
+        pose_estimator: PoseEstimator | None = None,
     ) -> "Pose2SegPredictor":
         """A predictor from a weights file (main.py --mode=export_weights).
 
@@ -104,7 +107,7 @@ class Pose2SegPredictor:
         *,
         dtype: str = "float32",
         flip: bool = False,
-        pose_estimator: Callable[[np.ndarray], np.ndarray] | None = None,
+        pose_estimator: PoseEstimator | None = None,
     ) -> "Pose2SegPredictor":
         """Makes a predictor from loaded weights; see `load`."""
         network = Network(loaded.spec, dtype, flip)
@@ -146,7 +149,7 @@ class Pose2SegPredictor:
             InputError: an array of another kind, or no poses and no estimator.
         """
         if poses is None:
-            poses = self._estimate(image)
+            poses, pose_scores = self._estimate(image)
         poses = check_poses(poses)
         pose_scores = check_pose_scores(pose_scores, len(poses))
         if not isinstance(image, EncodedImage):
@@ -186,11 +189,12 @@ class Pose2SegPredictor:
         predicted = self._segment(self.variables, encoded.features, padded, sizes, index, valid)
         return jax.tree.map(lambda values: np.asarray(values)[:count], predicted)
 
-    def _estimate(self, image: Array | EncodedImage) -> np.ndarray:
+    def _estimate(self, image: Array | EncodedImage) -> tuple[Array, Array | None]:
         if self._pose_estimator is None or isinstance(image, EncodedImage):
             raise InputError(
                 "no poses: give (P, 17, 3), or make the predictor with pose_estimator=... and call it"
                 " with an image."
             )
         check_image(image)
-        return self._pose_estimator(np.asarray(image))
+        found = self._pose_estimator(np.asarray(image))
+        return found if isinstance(found, tuple) else (found, None)

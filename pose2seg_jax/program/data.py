@@ -64,7 +64,7 @@ def open_evaluator(
     return evaluation.Evaluator(
         network,
         dataset,
-        coco_layout.image_directory(str(coco_directory(config)), "validation"),
+        coco_layout.image_directory(coco_directory(config), "validation"),
         persons,
         name=name,
         annotated=poses is None,
@@ -102,7 +102,7 @@ def training_content(config: ml_collections.ConfigDict) -> str:
     """Returns a name of the content of the training split."""
     from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
 
-    return coco_human.content_fingerprint(str(coco_directory(config)), "train")
+    return coco_human.content_fingerprint(coco_directory(config), "train")
 
 
 def open_stream(

@@ -9,9 +9,10 @@ from typing import Any
 
 import ml_collections
 from absl import flags
+from flax import traverse_util
 from ml_collections import config_flags
 
-from pose2seg_jax.errors import UserError
+from pose2seg_jax.errors import UserError, run_program
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # of main.py and configs/
 _DEFAULT_CONFIG = "configs/coco_human.py"
@@ -91,6 +92,7 @@ class Command:
     Attributes:
         mode: a key of MODES.
         config: the experiment, with the overrides applied.
+        defaults: the experiment without them.
         config_is_named: whether --config was given.
         overrides: the config fields that were given, by name: {"optimizer.learning_rate": 0.001}.
         values: the other flags, by name; None where one was not given.
@@ -98,6 +100,7 @@ class Command:
 
     mode: str
     config: ml_collections.ConfigDict
+    defaults: ml_collections.ConfigDict
     config_is_named: bool
     overrides: Mapping[str, Any]
     values: Mapping[str, Any]
@@ -120,12 +123,15 @@ def parse(argv: Sequence[str]) -> Command | None:
         UserError: a flag or field is unknown or has a wrong value, one is missing, or one would have no effect.
     """
     arguments, named = _with_config_file(argv[1:])
-    values = _define()
+    values, plain = _define(), _define()
     before = sys.argv
-    sys.argv = [argv[0], *arguments]  # where ml_collections looks for the fields that are set
     try:
+        # ml_collections looks in sys.argv for the fields that are set.
+        sys.argv = [argv[0], arguments[0]]
+        plain(sys.argv)
+        sys.argv = [argv[0], *arguments]
         rest = values(sys.argv)
-        config = values["config"].value
+        config, defaults = values["config"].value, plain["config"].value
     except UserError:
         raise
     except flags.Error as error:
@@ -148,11 +154,12 @@ def parse(argv: Sequence[str]) -> Command | None:
     command = Command(
         str(values["mode"].value),
         config,
+        defaults,
         named,
         dict(config_flags.get_override_values(values["config"])),
         {name: values[name].value for name in others},
     )
-    _check(command)
+    check(command)
     return command
 
 
@@ -195,8 +202,12 @@ def _define() -> flags.FlagValues:
     return values
 
 
-def _check(command: Command) -> None:
-    """Whether the mode has what it needs, and nothing that would have no effect."""
+def check(command: Command) -> None:
+    """Checks that the mode has what it needs, and nothing that would have no effect.
+
+    Raises:
+        UserError: a flag is missing, or a flag or field would have no effect.
+    """
     mode = MODES[command.mode]
     given = {name for name, value in command.values.items() if value is not None}
     for name in mode.needs:
@@ -214,10 +225,29 @@ def _check(command: Command) -> None:
     if "results" in given:
         for name in sorted(given & {*_NETWORK, "poses", "output"}):
             raise UserError(f"--{name} has no effect with --results, which are scored as they are.")
+    if "workdir" not in given:  # else what the run was trained with is what counts
+        refuse_without_effect(command, command.defaults)
     if "poses" in given and command.mode == "eval" and "eval.pose_noise" in command.overrides:
         raise UserError(
             "--config.eval.pose_noise has no effect with --poses: it perturbs annotated poses."
         )
+
+
+def refuse_without_effect(command: Command, config: ml_collections.ConfigDict) -> None:
+    """Checks that each field that is set is one that the mode reads, or has the value of a config.
+
+    Raises:
+        UserError: it would have no effect.
+    """
+    before = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    reads = ("dataset.", "seed") if command.results else MODES[command.mode].reads
+    for name, value in command.overrides.items():
+        known = before.get(name)
+        same = list(known) == list(value) if isinstance(value, tuple) and known else known == value
+        if not same and not name.startswith(reads):
+            raise UserError(
+                f"--config.{name}={value} has no effect in --mode={command.mode}; leave it out."
+            )
 
 
 def _help(values: flags.FlagValues) -> str:
@@ -234,14 +264,12 @@ def _help(values: flags.FlagValues) -> str:
 
 def run(argv: Sequence[str]) -> None:
     """Runs a command line; what the user can mend is one line on standard error, and exit status 1."""
-    try:
+
+    def parse_and_run() -> None:
         command = parse(argv)
         if command is not None:
             from pose2seg_jax.program import modes
 
             modes.run(command)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {where}{error.strerror or error}")
+
+    run_program(parse_and_run)

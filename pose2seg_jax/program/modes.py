@@ -2,15 +2,15 @@
 
 import hashlib
 import importlib.metadata
+import io
 import logging
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
 import PIL.Image
-from flax import traverse_util
 
 from pose2seg_jax import parallel, paths, random_roots
 from pose2seg_jax.alignment import templates as pose_templates
@@ -19,12 +19,13 @@ from pose2seg_jax.evaluation import coco_protocol
 from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.people import coco, coco_layout
 from pose2seg_jax.people.images import ImageError, open_image
+from pose2seg_jax.people.parts import NUM_PARTS
 from pose2seg_jax.people.pose_files import ImagePoses, read_poses
 from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.network import Network
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
 from pose2seg_jax.program import data
-from pose2seg_jax.program.flags import MODES, Command
+from pose2seg_jax.program.flags import Command, refuse_without_effect
 from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights.files import Weights
 
@@ -90,10 +91,10 @@ def evaluate(command: Command) -> None:
     output = command.output
     if output is None and command.workdir:
         output = paths.resolve(command.workdir) / "results.json"
+    print(evaluated.table())
     if output is not None:
         coco_protocol.save_results(output, evaluated.results)
         print(f"{len(evaluated.results)} masks written to {output}")
-    print(evaluated.table())
 
 
 def predict(command: Command) -> None:
@@ -101,6 +102,10 @@ def predict(command: Command) -> None:
     from pose2seg_jax.prediction import pose_estimators
 
     directory = paths.local(command.output, "--output")
+    if directory.resolve() == paths.local(command.image, "--image").resolve():
+        raise UserError(
+            f"--output={command.output}: is the folder of the photos; name another one."
+        )
     paths.make_directory(directory, "--output")
     trained = load_trained(command)
     options = trained.config.prediction
@@ -123,7 +128,7 @@ def predict(command: Command) -> None:
                         "%s: %s holds no pose of this image; no mask is predicted.",
                         path, command.poses,
                     )  # fmt: skip
-                found = ImagePoses.none(path.stem)
+                found = ImagePoses(path.stem, np.zeros((0, NUM_PARTS, 3), np.float32))
             try:
                 picture = np.asarray(open_image(path, found.size).convert("RGB"))
             except ImageError as error:
@@ -131,14 +136,17 @@ def predict(command: Command) -> None:
                 skipped += 1
                 continue
             if estimate:
-                found = ImagePoses.sure(path.stem, estimate(picture))
-            kept = found.scores >= options.person_score_threshold
+                found = ImagePoses(path.stem, *estimate(picture))
+            kept = _good_enough(found, options.person_score_threshold, command.poses)
             below += int(np.sum(~kept))
             poses = found.poses[kept]
-            result = predictor(picture, poses, found.scores[kept])
+            scores = None if found.scores is None else found.scores[kept]
+            result = predictor(picture, poses, scores)
             results += result.to_coco(found.image_id)
-            drawn = overlays.overlay(picture, result.rles, poses)
-            PIL.Image.fromarray(drawn).save(directory / f"{path.name}_overlay.png")
+            _save_picture(
+                directory / f"{path.name}_overlay.png",
+                overlays.overlay(picture, result.rles, poses),
+            )
     finally:  # what is done is kept, whatever happens to the next image
         coco_protocol.save_results(directory / "results.json", results)
     if below:
@@ -151,19 +159,38 @@ def predict(command: Command) -> None:
     print(f"{len(results)} masks and their overlays written to {directory}")
 
 
+def _good_enough(found: ImagePoses, threshold: float, source: str) -> np.ndarray:
+    """(P,) whether each person's score reaches the threshold."""
+    if found.scores is not None:
+        return found.scores >= threshold
+    if threshold and len(found.poses):
+        raise UserError(
+            f"{source}: holds no scores of persons, so prediction.person_score_threshold would have no"
+            " effect; leave it out."
+        )
+    return np.ones(len(found.poses), bool)
+
+
+def _save_picture(path: pathlib.Path, picture: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(picture).save(buffer, "PNG")
+    paths.write_atomically(path, buffer.getvalue())
+
+
 def report(command: Command) -> None:
     """Writes an HTML page about a run, and prints its table."""
     from pose2seg_jax.evaluation import report as page
 
     trained = load_trained(command)
     config = trained.config
+    predictor = Pose2SegPredictor(trained.network(), trained.weights.variables)
     evaluator = data.open_evaluator(config, trained.network())
     evaluated, dataset = evaluator.run(trained.weights.variables), evaluator.dataset
     page.write(
         command.output,
-        Pose2SegPredictor(trained.network(), trained.weights.variables),
+        predictor,
         dataset,
-        coco_layout.image_directory(str(data.coco_directory(config)), "validation"),
+        coco_layout.image_directory(data.coco_directory(config), "validation"),
         evaluated,
         command.workdir,
         f"Step {trained.weights.provenance['step']} of {config.num_steps}, {config.batch_size} images a"
@@ -275,10 +302,11 @@ def load_trained(command: Command) -> Trained:
         from pose2seg_jax.program import runs
 
         loaded, base = runs.restore(command.workdir, command.checkpoint or "latest")
+        refuse_without_effect(command, base)
         source = f"the run in {command.workdir}"
     else:
         loaded = weights.load(command.weights)
-        base = command.config.copy_and_resolve_references()
+        base = command.defaults.copy_and_resolve_references()
         source = command.weights or "the model of the package"
     overrides = dict(command.overrides)
     model = {
@@ -288,7 +316,6 @@ def load_trained(command: Command) -> Trained:
         config, asked = command.config, NetworkSpec.from_config(command.config.model)
     else:
         config = base
-        _refuse_without_effect(command.mode, config, overrides)
         config.update_from_flattened_dict(overrides)
         asked = loaded.spec.with_fields(model)
     differences = loaded.spec.differences(asked)
@@ -298,20 +325,6 @@ def load_trained(command: Command) -> Trained:
             f" for): {'; '.join(differences)}. Leave these fields, or --config, out."
         )
     return Trained(loaded, config)
-
-
-def _refuse_without_effect(
-    mode: str, config: ml_collections.ConfigDict, overrides: dict[str, Any]
-) -> None:
-    """A field that the mode does not read may be named only with the value that it has."""
-    before = traverse_util.flatten_dict(config.to_dict(), sep=".")
-    for name, value in overrides.items():
-        known = before.get(name)
-        same = list(known) == list(value) if isinstance(value, tuple) and known else known == value
-        if not same and not name.startswith(MODES[mode].reads):
-            raise UserError(
-                f"--config.{name}={value} has no effect in --mode={mode}; leave it out."
-            )
 
 
 def image_files(image: str) -> list[pathlib.Path]:

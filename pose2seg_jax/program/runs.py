@@ -26,12 +26,15 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     """Opens everything that a config names and trains; goes on where the run has begun.
 
     Returns:
-        The metrics of the final evaluation.
+        The metrics of the final evaluation; none where the run had ended before.
 
     Raises:
         UserError: the config, the data or the run cannot be trained; the message says why.
     """
     options = TrainOptions.from_config(config)
+    devices = parallel.num_local_devices() * parallel.processes()[1]
+    for field in ("batch_size", "persons_per_batch"):
+        parallel.per_device(field, config[field], devices)
     workdir = os.fspath(paths.make_directory(workdir, "--workdir"))
     parallel.first_process_first("generated", lambda: data.coco_directory(config))
     quiet = parallel.processes()[0] > 0
@@ -48,7 +51,11 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
         else:
             record = run_record.read(workdir)
             spec = _asked_for(config, record)
+            before = len(record.changes)
             record = record.go_on(config, spec, data.training_content(config), step)
+            for change in record.changes[before:]:
+                for name, (old, new) in change["fields"].items():
+                    log.say(f"{name} was {old} and is {new} from step {step} on")
         start = None
         if step is None and config.init_weights:
             start = weights.load_to_train_on(spec, config.init_weights)

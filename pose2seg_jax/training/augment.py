@@ -125,7 +125,10 @@ def move_to_canvas(options: AugmentOptions, side: int, seed: int, batch: TrainBa
 
 
 def _view_matrices(views: Float[Array, "B 4"], side: int) -> Float[jax.Array, "B 2 3"]:
-    """Matrices that letterbox a part of each image into the canvas."""
+    """Matrices that letterbox a part of each image into the canvas.
+
+    Exactly, where prediction resizes to whole pixels: the random matrix moves everything anyhow.
+    """
     fitted = geometry.letterbox((views[:, 2:] - views[:, :2])[:, ::-1], side)
     return fitted.at[:, :, 2].add(-fitted[:, :1, 0] * views[:, :2])
 

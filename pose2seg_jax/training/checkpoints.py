@@ -21,7 +21,7 @@ BEST_METRIC = "AP"
 
 
 class CheckpointError(UserError):
-    """There is no checkpoint, or it does not fit the config."""
+    """There is no checkpoint, or it does not fit its run."""
 
 
 class Checkpoints:
@@ -171,6 +171,6 @@ def _check_shapes(saved: Any, like: TrainState, where: str) -> None:
     problems = differences_of_arrays(found, expected)
     if problems:
         raise CheckpointError(
-            f"{where}: was made with another model than the config describes: {sorted(problems)[0]}"
-            f" ({len(problems)} differences). Use the config of that run, or another --workdir."
+            f"{where}: was made with another network than its run.json describes: {sorted(problems)[0]}"
+            f" ({len(problems)} differences). The two files do not belong together."
         )

@@ -6,6 +6,7 @@ from typing import Any
 import ml_collections
 
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.models.pose2seg import DTYPES
 from pose2seg_jax.training.augment import AugmentOptions
 from pose2seg_jax.training.optimizer import OptimizerOptions, create_schedule
 
@@ -44,10 +45,11 @@ class TrainOptions:
                 raise UserError(
                     f"config field {field} is {config[field]}; it must be {least} or more."
                 )
-        if config.dtype not in ("float32", "bfloat16"):
+        if config.dtype not in DTYPES:
             raise UserError(
-                f"config field dtype is '{config.dtype}'; it must be one of float32, bfloat16."
+                f"config field dtype is '{config.dtype}'; it must be one of {', '.join(DTYPES)}."
             )
+        _check_ranges(config)
         optimizer = _take(OptimizerOptions, config.optimizer)
         create_schedule(optimizer, config.num_steps)  # checks its name
         return _take(
@@ -57,6 +59,26 @@ class TrainOptions:
             augment=_take(AugmentOptions, config.augment),
             optimizer=optimizer,
         )
+
+
+def _check_ranges(config: ml_collections.ConfigDict) -> None:
+    augment, optimizer = config.augment, config.optimizer
+    for field, value, fine in (
+        ("augment.scale", augment.scale, len(augment.scale) == 2 and 0 < augment.scale[0] <= augment.scale[1]),
+        ("augment.crop_margin", augment.crop_margin, len(augment.crop_margin) == 2 and augment.crop_margin[0] > 0),
+        ("augment.crop_probability", augment.crop_probability, 0 <= augment.crop_probability <= 1),
+        ("augment.color", augment.color, 0 <= augment.color <= 1),
+        ("augment.pose_noise", augment.pose_noise, augment.pose_noise >= 0),
+        ("augment.roi_scale", augment.roi_scale, 0 <= augment.roi_scale < 1),
+        ("loss.dice", config.loss.dice, config.loss.dice >= 0),
+        ("optimizer.learning_rate", optimizer.learning_rate, optimizer.learning_rate >= 0),
+        ("optimizer.warmup_steps", optimizer.warmup_steps, optimizer.warmup_steps >= 0),
+    ):  # fmt: skip
+        if not fine:
+            raise UserError(
+                f"config field {field} is {value}, with which nothing can be trained; configs/coco_human.py"
+                " says what it is."
+            )
 
 
 def _take(options: type, config: ml_collections.ConfigDict, **made: Any) -> Any:

@@ -19,9 +19,7 @@ from pose2seg_jax.models import NetworkSpec
 _FORMAT = "pose2seg_jax run 1"
 _FILE = "run.json"
 # Without these a run would not be the same run; the network and the data's content are compared beside them.
-_FIXED = ("seed", "batch_size", "persons_per_batch", "init_weights")
-# Compared as a spec, and as content.
-_COMPARED_ELSEWHERE = ("model.", "dataset.")
+_FIXED = ("seed", "batch_size", "persons_per_batch", "init_weights", "optimizer.schedule")
 
 
 class RunError(UserError):
@@ -76,11 +74,12 @@ class RunRecord(NamedTuple):
         different = [
             name
             for name in sorted(now.keys() | before.keys())
-            if now.get(name) != before.get(name) and not name.startswith(_COMPARED_ELSEWHERE)
+            if now.get(name) != before.get(name)
+            and not name.startswith("model.")  # compared as a spec
         ]
         fixed = set(_FIXED)
         if before.get("optimizer.schedule") == "cosine":  # its rate would jump
-            fixed |= {"num_steps", "optimizer.schedule"}
+            fixed.add("num_steps")
         refused = [f"model.{d}" for d in self.spec.differences(spec)]
         refused += [f"{n}: {before.get(n)}, {now.get(n)}" for n in different if n in fixed]
         if data != self.data:

@@ -50,7 +50,7 @@ def train(
         start: variables to start from; None for fresh ones.
 
     Returns:
-        The metrics of the final evaluation.
+        The metrics of the final evaluation; none where the run had ended before.
 
     Raises:
         NonFiniteLossError: with the step and the ids of the batch. The last good checkpoint stays.

@@ -106,7 +106,8 @@ def load(path: str | os.PathLike | None = None) -> Weights:
             " one with main.py --mode=export_weights."
         )
     for name, ours in _CONVENTIONS.items():
-        theirs = (content.get("conventions") or {}).get(name)
+        conventions = content.get("conventions")
+        theirs = conventions.get(name) if isinstance(conventions, dict) else None
         if theirs != ours:
             raise WeightsError(
                 f"{file}: was trained with {name} {theirs}, but this program has {ours}; masks would"
@@ -122,7 +123,7 @@ def load(path: str | os.PathLike | None = None) -> Weights:
 
 
 def load_to_train_on(spec: NetworkSpec, path: str | os.PathLike) -> Any:
-    """Returns the variables of a weights file for a network that training starts from them.
+    """Returns the variables of a weights file, for a network whose training starts from them.
 
     The sizes of the images and the alignment may differ, since parameters can learn new ones.
 

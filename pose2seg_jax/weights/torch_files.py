@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 
 _DTYPES: dict[str, Any] = {
@@ -152,7 +153,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
         TorchFileError: no checkpoint, truncated, or naming anything but tensors; nothing of it is run.
     """
-    path = pathlib.Path(path)
+    path = paths.local(path, "a PyTorch file")
     try:
         if tarfile.is_tarfile(path):
             raise TorchFileError(
