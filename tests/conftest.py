@@ -253,8 +253,12 @@ def command(mode: str, config=None, overrides: dict | None = None, **values: obj
         name: str(value) if isinstance(value, pathlib.Path) else value
         for name, value in values.items()
     }
-    named = config is not None
-    return flags.Command(mode, config or coco_human.get_config(), named, overrides or {}, given)
+    named, defaults = config is not None, config or coco_human.get_config()
+    changed = defaults.copy_and_resolve_references()
+    changed.update_from_flattened_dict(overrides or {})
+    made = flags.Command(mode, changed, defaults, named, overrides or {}, given)
+    flags.check(made)
+    return made
 
 
 def run_mode(mode: str, config=None, overrides: dict | None = None, **values: object):

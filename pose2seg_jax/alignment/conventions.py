@@ -34,7 +34,7 @@ class SamplingConvention(Protocol):
     def letterbox_on_device(self, image: UInt8[Array, "H W 3"], side: int) -> UInt8[jax.Array, "S S 3"]:  # fmt: skip
         """Fits an image into the canvas under `jit`."""
 
-    def from_features(self, matrices: Float[Array, "N 2 3"], stride: float, side: int) -> Float[Array, "N 2 3"]:  # fmt: skip
+    def from_features(self, matrices: Float[Array, "N 2 3"], stride: float | int, side: int) -> Float[Array, "N 2 3"]:  # fmt: skip
         """Returns matrices from features of side `side` to the ROI, given those from the canvas."""
 
     def template_to_roi(self, matrices: Float[Array, "*batch 2 3"]) -> Float[Array, "*batch 2 3"]:
@@ -95,7 +95,7 @@ class PixelCenters:
         return _to_uint8(_center(_center(pixels, side, 0, jnp), side, 1, jnp))
 
     def from_features(
-        self, matrices: Float[Array, "N 2 3"], stride: float, side: int
+        self, matrices: Float[Array, "N 2 3"], stride: float | int, side: int
     ) -> Float[Array, "N 2 3"]:
         """See `SamplingConvention`."""
         return geometry.compose(matrices, geometry.scaling(stride))
@@ -155,7 +155,7 @@ class PixelIndices:
         return _to_uint8(sampling.align_to_roi(image[None], first, matrix[None], side)[0])
 
     def from_features(
-        self, matrices: Float[Array, "N 2 3"], stride: float, side: int
+        self, matrices: Float[Array, "N 2 3"], stride: float | int, side: int
     ) -> Float[Array, "N 2 3"]:
         """See `SamplingConvention`."""
         to_canvas = geometry.from_pixel_indices(geometry.scaling(stride))

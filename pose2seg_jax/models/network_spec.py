@@ -76,24 +76,14 @@ class NetworkSpec:
         Raises:
             UserError: one is unknown, or sizes do not divide; the message names the field.
         """
-        for field, value, kind in (
-            ("image_size", self.image_size, int),
-            ("backbone_image_size", self.backbone_image_size, int),
-            ("roi_size", self.roi_size, int),
-            ("image_in_roi", self.image_in_roi, bool),
-            ("alignment.reflect", self.reflect, bool),
-        ):
-            if type(value) is not kind:
-                what = "a whole number" if kind is int else "true or false"
-                raise UserError(f"config field model.{field} is {value!r}; it must be {what}.")
-        for field, value, known in (
+        for field, name, known in (
             ("skeleton_features", self.skeleton_features, SKELETON_FEATURES),
             ("sampling", self.sampling, CONVENTIONS),
             ("alignment.policy", self.policy, POLICIES),
         ):
-            if value not in known:
+            if name not in known:
                 raise UserError(
-                    f"config field model.{field} is {value!r}; it must be one of {', '.join(known)}."
+                    f"config field model.{field} is {name!r}; it must be one of {', '.join(known)}."
                 )
         if not 0 < self.backbone_image_size <= self.image_size:
             raise UserError(
@@ -224,6 +214,16 @@ class NetworkSpec:
         ):
             if names:
                 raise UserError(f"config field model {problem} {', '.join(sorted(names))}.")
+        for name, kind in (
+            ("image_size", int), ("backbone_image_size", int), ("roi_size", int),
+            ("image_in_roi", bool), ("reflect", bool),
+        ):  # fmt: skip
+            if type(fields[name]) is not kind:
+                field = "alignment.reflect" if name == "reflect" else name
+                what = "a whole number" if kind is int else "true or false"
+                raise UserError(
+                    f"config field model.{field} is {fields[name]!r}; it must be {what}."
+                )
         return cls(**fields)
 
 

@@ -14,7 +14,7 @@ from pose2seg_jax.models.variables import init_variables
 from pose2seg_jax.people.batches import BatchIds, TrainBatch
 from pose2seg_jax.training.checkpoints import Checkpoints
 from pose2seg_jax.training.metrics_log import MetricsLog
-from pose2seg_jax.training.optimizer import create_optimizer, create_schedule
+from pose2seg_jax.training.optimizer import OptimizerOptions, create_optimizer, create_schedule
 from pose2seg_jax.training.options import TrainOptions
 from pose2seg_jax.training.run_record import RunRecord
 from pose2seg_jax.training.state import TrainState, create_state
@@ -71,7 +71,6 @@ def train(
         record.write(workdir)
     run_step = parallel.train_step(make_train_step(spec, options, optimizer))
     draw_panels = make_panels(spec, options)
-    schedule = create_schedule(options.optimizer, options.num_steps)
     batches = open_batches(position)
 
     pending: tuple[int, Any, BatchIds] | None = None
@@ -88,7 +87,7 @@ def train(
         evaluates = last or is_due(step, options.eval_every)
         if last or step == first + 1 or is_due(step, options.log_every):
             values = {name: float(value) for name, value in metrics.items()}
-            values["learning_rate"] = float(schedule(step - 1))  # steps count from 0 there
+            values["learning_rate"] = rate_of_step(options.optimizer, options.num_steps, step)
             log.progress(step, values)
         if last or is_due(step, options.panels_every):
             log.images(step, draw_panels(state, batch))
@@ -113,6 +112,11 @@ def train(
 def is_due(step: int, every: int) -> bool:
     """Returns whether something that happens every so many steps happens now; 0 for never."""
     return every > 0 and step % every == 0
+
+
+def rate_of_step(options: OptimizerOptions, num_steps: int, step: int) -> float:
+    """Returns the learning rate that a step used; steps count from 1 here, and from 0 in Optax."""
+    return float(create_schedule(options, num_steps)(step - 1))
 
 
 def check_finite(step: int, metrics: dict[str, Array], ids: BatchIds) -> None:

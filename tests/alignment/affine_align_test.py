@@ -9,6 +9,7 @@ from conftest import standing_pose
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax.alignment import affine_align, geometry, sampling, skeleton, templates
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import parts
 from pose2seg_jax.training import augment
 
@@ -310,3 +311,34 @@ def test_jitter_stays_within_its_limits():
     assert 1.16 < scale.max() <= 1.2
     assert 25 < np.abs(angle).max() <= 30
     assert 5 < np.abs(shift).max() <= 6.4 + 1e-3
+
+
+def test_whole_numbers_are_taken_for_what_they_are():
+    """As floats: a rounded share of a cell, or weight of a pixel, is no result."""
+    rng = np.random.RandomState(0)
+    images = rng.randint(0, 255, (1, 20, 30, 3))
+    matrix, index = np.array([[[0.4, 0.1, 1], [-0.1, 0.4, 2]]], np.float32), np.zeros(1, int)
+    expected = sampling.align_to_roi(images.astype(np.float32), index, matrix, 8)
+    assert np.any(np.asarray(expected) % 1)
+    for kind in (np.uint8, np.int64):
+        found = sampling.align_to_roi(images.astype(kind), index, matrix, 8)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    masks = images[..., 0] > 100
+    expected = sampling.align_masks(masks.astype(np.float32), matrix, 8)
+    for kind in (np.uint8, bool):
+        found = sampling.align_masks(masks.astype(kind), matrix, 8)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    pose = np.round(standing_pose(100, 50, 300))[None]
+    plain, whole = (
+        affine_align.align_poses(pose.astype(kind), templates.load(), (480, 640), 64)
+        for kind in (np.float32, np.int32)
+    )
+    assert not plain.fallback[0]
+    np.testing.assert_array_equal(plain.matrix, whole.matrix)
+    integers = np.array([[2, 0, 3], [0, 2, 0]])
+    np.testing.assert_allclose(
+        geometry.from_pixel_indices(integers),
+        geometry.from_pixel_indices(integers.astype(np.float32)),
+    )
+    with pytest.raises(UserError, match="poses: expected an array of real numbers"):
+        geometry.as_floats(np.array([1j]), "poses")

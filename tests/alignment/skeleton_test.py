@@ -38,7 +38,7 @@ def _draw(pose, limbs):
 
 @pytest.mark.parametrize(("preset", "channels"), [("paper", 39), ("coco", 55)])
 def test_equals_a_plain_drawing(preset, channels):
-    limbs = parts.LIMB_PRESETS[preset]
+    limbs = {"paper": parts.PAPER_LIMBS, "coco": parts.COCO_LIMBS}[preset]
     assert skeleton.num_channels(limbs) == channels
     pose = standing_pose(3.3, -4.2, 70)
     pose[::4, 2] = 1

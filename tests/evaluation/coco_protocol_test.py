@@ -133,6 +133,10 @@ def test_a_crowd_without_a_mask_is_ignored_as_its_box(real_dataset):
     kept = coco_protocol.ground_truth(images, ignore_others=True)["annotations"]
     (ignored,) = [a for a in kept if a["id"] == 10**9]
     assert ignored["iscrowd"] == 1
+    far = dataclasses.replace(crowd, bbox=np.array([-1e3, -1e3, 5e3, 5e3]))
+    images = [dataclasses.replace(image, persons=(*image.persons, far))]
+    whole = coco_protocol.ground_truth(images, ignore_others=True)["annotations"][-1]
+    assert mask_utils.area(whole["segmentation"]) == image.height * image.width
     mask = mask_utils.decode(ignored["segmentation"])
     assert mask.sum() == 3000
     assert mask[3:53, 2:62].all()

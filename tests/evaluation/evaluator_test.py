@@ -18,6 +18,8 @@ from pose2seg_jax.people import coco
 from pose2seg_jax.prediction.network import Network
 from pose2seg_jax.program import data
 
+pytestmark = pytest.mark.usefixtures("compile_once")
+
 
 def _evaluator(config):
     return data.open_evaluator(config, Network(tiny_weights().spec))
@@ -36,7 +38,7 @@ def test_an_evaluator_compiles_in_its_first_run_only(coco_dir, tmp_path):
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("batch_size", [1, 3, 5])
+@pytest.mark.parametrize("batch_size", [3])
 def test_a_batch_of_any_size_is_padded(coco_dir, tmp_path, batch_size):
     assert jax.local_device_count() == 4  # which no batch size here divides
     config = tiny_config(coco_dir, tmp_path)
@@ -94,6 +96,14 @@ def test_annotated_poses_are_perturbed_alike_in_every_run(coco_dir):
         assert persons.ids == [person.id for person in image.posed]
         assert not np.array_equal(once[image.id].poses, persons.poses)
         np.testing.assert_array_equal(once[image.id].poses, again[image.id].poses)
+
+
+def test_annotations_without_anybody_are_refused(coco_dir, tmp_path):
+    path = coco_dir / "annotations/person_keypoints_val2017.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"annotations": []}))
+    with pytest.raises(UserError, match="holds no person with a pose to score"):
+        _evaluator(tiny_config(coco_dir, tmp_path))
 
 
 def test_noise_goes_with_the_mask_not_with_the_box(coco_dir):

@@ -140,7 +140,8 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
     expected = CONVENTIONS["pixel_centers"].letterbox_image(smooth, 256).astype(float)
     rows, columns = np.nonzero(expected.max(-1))
     inner = np.s_[rows.min() + 3 : rows.max() - 2, columns.min() + 3 : columns.max() - 2]
-    assert np.abs(np.asarray(canvas.images[0], float) - expected)[inner].mean() < 1
+    # Prediction resizes to whole pixels, training exactly: they differ by up to half a pixel.
+    assert np.abs(np.asarray(canvas.images[0], float) - expected)[inner].mean() < 2
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_a_backbone_that_sees_half_of_the_image_sees_what_it_would_at_that_size(
     images = images // 4 * 4
     squares = images.reshape(2, 32, 2, 32, 2, 3)
     squares[:] = squares.mean(axis=(2, 4), keepdims=True).astype(np.uint8)  # whole numbers
-    half = _model(image_size=32)
+    half = _model(image_size=32, backbone_image_size=32)
     variables = run_once(half.init, jax.random.key(0), images[:, ::2, ::2], *_inputs()[1:])
     whole = _model(backbone_image_size=32)
     doubled = np.asarray([[2, 0, 0], [0, 2, 0]], np.float32)

@@ -1,6 +1,7 @@
 """`NetworkSpec`: what a network is, read, written, compared."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -32,8 +33,11 @@ def test_differences_are_named_by_field():
     spec = tiny_spec()
     assert spec.differences(spec) == []
     other = spec.with_fields({"roi_size": 16, "branch.units": 2, "alignment.templates": "cvpr2019"})
-    assert spec.differences(other) == [
-        "alignment.templates: other templates, other templates",
+    templates_differ, *rest = spec.differences(other)
+    assert re.fullmatch(
+        r"alignment\.templates: 2 templates \(\w{8}\), 3 templates \(\w{8}\)", templates_differ
+    )
+    assert rest == [
         "branch.units: 1, 2",
         "roi_size: 32, 16",
     ]
@@ -59,6 +63,11 @@ def test_differences_are_named_by_field():
         ),
         ({"branch.units": -1}, r"model\.branch\.units must be a whole number"),
         ({"backbone.depth": 2.5}, r"model\.backbone\.depth must be a whole number"),
+        ({"backbone.stacks": 0}, r"model\.backbone\.stacks must be a whole number, 1 or more"),
+        ({"backbone.depth": 0}, r"model\.backbone\.depth must be a whole number, 1 or more"),
+        ({"roi_size": "64"}, r"model\.roi_size is '64'; it must be a whole number"),
+        ({"image_in_roi": "no"}, r"model\.image_in_roi is 'no'; it must be true or false"),
+        ({"alignment.reflect": 1}, r"model\.alignment\.reflect is 1; it must be true or false"),
         ({"skeleton_features": "none"}, r"model\.skeleton_features is 'none'.*paper, coco, off"),
         ({"sampling": "corners"}, r"model\.sampling is 'corners'"),
         ({"alignment.policy": "score"}, r"model\.alignment\.policy is 'score'.*affine_align"),

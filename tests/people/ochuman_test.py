@@ -153,7 +153,7 @@ def test_a_person_without_a_usable_polygon_is_skipped_and_named(native, tmp_path
     assert len(dataset.persons()) == 15
 
 
-def test_other_data_is_not_overwritten(native, tmp_path):
+def test_other_data_is_not_overwritten(native, tmp_path, monkeypatch):
     (tmp_path / "annotations").mkdir()
     (tmp_path / "val2017").mkdir()
     precious = tmp_path / "annotations/person_keypoints_val2017.json"
@@ -173,6 +173,12 @@ def test_other_data_is_not_overwritten(native, tmp_path):
     with pytest.raises(coco.CocoError, match="is other data, which would be overwritten"):
         ochuman.write(native / "ochuman.json", native / "images", linked)
     assert precious.read_text() == "{}"
+    # Nor is it where the home directory is written with a tilde.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(coco.CocoError, match="is other data, which would be overwritten"):
+        ochuman.write(native / "ochuman.json", native / "images", pathlib.Path("~/linked"))
+    assert precious.read_text() == "{}"
+    (tmp_path / "own").mkdir()
     for _ in range(2):  # its own output may be written again
         ochuman.write(native / "ochuman.json", native / "images", tmp_path / "own")
 

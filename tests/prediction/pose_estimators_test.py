@@ -47,7 +47,8 @@ def test_poses_are_ours_in_coordinates_and_visibility(rtmlib):
     rtmlib.answer = (poses[..., :2] - 0.5, scores)
     estimate = pose_estimators.rtmo("lightweight", device="cuda")
     image = np.random.RandomState(0).randint(0, 255, (60, 70, 3)).astype(np.uint8)
-    found = estimate(image)
+    found, known = estimate(image)
+    np.testing.assert_allclose(known, [0.9, 0.9])
     np.testing.assert_array_equal(rtmlib.seen, image[..., ::-1])
     np.testing.assert_allclose(found[0], poses[0], atol=1e-5)
     assert found[1, :, 2].tolist() == [2, 2, 2, 0, 0] + [2] * 12
@@ -59,7 +60,7 @@ def test_poses_are_ours_in_coordinates_and_visibility(rtmlib):
 
 def test_nobody_is_no_pose(rtmlib):
     rtmlib.answer = (np.zeros((1, 17, 2)), np.zeros((1, 17)))  # as rtmlib says it
-    assert pose_estimators.rtmo()(np.zeros((9, 9, 3), np.uint8)).shape == (0, 17, 3)
+    assert pose_estimators.rtmo()(np.zeros((9, 9, 3), np.uint8)).poses.shape == (0, 17, 3)
 
 
 def test_weights_that_cannot_be_fetched_are_one_clear_error(rtmlib, monkeypatch):

@@ -13,6 +13,7 @@ from conftest import ROOT, count_compilations, standing_pose, tiny_weights
 
 from pose2seg_jax import Pose2SegPredictor, predict_masks
 from pose2seg_jax.alignment import policies
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import parts
 from pose2seg_jax.prediction.inputs import InputError, check_poses
 from pose2seg_jax.prediction.network import Network, predict_rois
@@ -238,28 +239,41 @@ def test_pose_scores_multiply_mask_scores(predictor):
 _STRICT = """
 import functools, numpy as np, jax
 from pose2seg_jax import Pose2SegPredictor, predict_masks
-from conftest import standing_pose, tiny_weights
+from conftest import standing_pose, tiny_spec, tiny_weights
+from pose2seg_jax.alignment.pose_noise import perturb_poses
+from pose2seg_jax.models.variables import variable_shapes
+from pose2seg_jax.prediction.network import Network
 resnet = {"backbone": {"name": "resnet50_fpn", "features": 8}, "branch": {
     "name": "paper", "features": 4, "units": 1, "head_features": 4, "stem_features": 8, "stem_kernel": 3}}
 indices = {"sampling": "pixel_indices", "alignment.policy": "cvpr2019"}
 lite = {"backbone": {"name": "efficientnet_lite0_fpn", "features": 8}, "backbone_image_size": 32}
+image = np.full((60, 80, 3), 90, np.uint8)
+poses = np.stack([standing_pose(5, 5, 50)])
 for fields in ({}, lite, resnet | indices):
-    predictor = Pose2SegPredictor.from_weights(tiny_weights(**fields), flip=True)
-    image = np.full((60, 80, 3), 90, np.uint8)
-    poses = np.stack([standing_pose(5, 5, 50)])
-    assert predictor(image, poses).masks.shape == (1, 60, 80)
-    run = jax.jit(functools.partial(predict_masks, predictor.network))
-    assert run(predictor.variables, image, poses, np.ones(1, bool))[0].shape == (1, 60, 80)
+    spec = tiny_spec(**fields)
+    run = functools.partial(predict_masks, Network(spec, flip=True))
+    masks, _ = jax.eval_shape(run, variable_shapes(spec), image, poses, np.ones(1, bool))
+    assert masks.shape == (1, 60, 80)
+predictor = Pose2SegPredictor.from_weights(tiny_weights(), flip=True)
+assert predictor(image, poses).masks.shape == (1, 60, 80)
+keys = jax.random.split(jax.random.key(0), 1)
+assert perturb_poses(keys, poses, np.ones(1), 1.0).shape == (1, 17, 3)
 """
 
 
 def test_it_runs_where_the_users_program_is_strict():
     strict = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
+    strict |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     environment = os.environ | strict | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     done = subprocess.run(
         [sys.executable, "-c", _STRICT], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_dtype_is_refused(weights):
+    with pytest.raises(UserError, match=r"dtype is 'flaot32'; it must be one of float32, bfloat16"):
+        Pose2SegPredictor.from_weights(weights, dtype="flaot32")
 
 
 def test_geometry_needs_no_flax_and_the_predictor_no_tensorflow():

@@ -42,6 +42,14 @@ def test_a_command_line_becomes_a_command(monkeypatch, tmp_path):
         (["--mode=eval", "--checkpoint=best"], "no effect without the --workdir"),
         (["--mode=eval", "--results=x", "--poses=y"], "--poses has no effect with --results"),
         (["--mode=eval", "--poses=x", "--config.eval.pose_noise=1"], "has no effect with --poses"),
+        (["--mode=eval", "--config.batch_size=5"], "batch_size=5 has no effect in --mode=eval"),
+        (["--mode=eval", "--config.augment.scale=(0.1,2.0)"], "augment.scale=.* has no effect"),
+        (["--mode=templates", "--output=x", "--config.batch_size=5"], "batch_size=5 has no effect"),
+        (["--mode=eval", "--results=x", "--config.prediction.flip=true"], "flip=True has no effect"),
+        (
+            ["--mode=eval", "--config=configs/coco_human_lite.py", "--config.batch_size=5"],
+            "batch_size=5 has no effect",
+        ),
         (["--workdir=x", "--config.batch_size=many"], "batch_size"),
         (["--workdir=x", "--config.model.branch.width=3"], "width"),
     ],
@@ -59,16 +67,12 @@ def test_every_flag_belongs_to_a_mode():
 def test_fields_that_a_mode_does_not_read_are_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     weights.save(path, tiny_weights())
-    for overrides, message in (
-        ({"batch_size": 5}, "--config.batch_size=5 has no effect in --mode=predict"),
-        ({"augment.scale": (0.1, 2.0)}, "augment.scale=.* has no effect"),
-        ({"model.roi_size": 16}, r"roi_size: 32, 16\. Leave these fields"),
-    ):
+    for overrides, message in (({"model.roi_size": 16}, r"roi_size: 32, 16\. Leave these fields"),):
         with pytest.raises(UserError, match=message):
-            modes.load_trained(command("predict", None, overrides, weights=path))
+            modes.load_trained(command("eval", None, overrides, weights=path))
     same = {"batch_size": 4, "augment.scale": (0.78, 1.42), "model.roi_size": 32}
     read = {"prediction.flip": True, "dtype": "bfloat16"}
-    trained = modes.load_trained(command("predict", None, same | read, weights=path))
+    trained = modes.load_trained(command("eval", None, same | read, weights=path))
     assert trained.network().flip
     assert trained.network().dtype == "bfloat16"
     assert trained.network().spec == tiny_weights().spec

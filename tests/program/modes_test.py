@@ -9,6 +9,7 @@ from conftest import run_mode, standing_pose, tiny_weights
 
 from pose2seg_jax.alignment import templates
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.people.coco import EstimatedPoses
 from pose2seg_jax.prediction import pose_estimators
 from pose2seg_jax.weights import files as weights
 
@@ -36,7 +37,8 @@ def test_poses_are_estimated_where_none_are_given(tiny_file, tmp_path, monkeypat
 
     def estimate(image):
         seen.append(image.shape)
-        return standing_pose(5, 5, 30)[None].repeat(len(seen) - 1, axis=0)
+        poses = standing_pose(5, 5, 30)[None].repeat(len(seen) - 1, axis=0)
+        return EstimatedPoses(poses, np.full(len(poses), 0.4))
 
     monkeypatch.setattr(pose_estimators, "rtmo", lambda score_threshold: estimate)
     (tmp_path / "photos").mkdir()
@@ -51,7 +53,23 @@ def test_poses_are_estimated_where_none_are_given(tiny_file, tmp_path, monkeypat
     )
     assert seen == [(40, 50, 3)] * 2  # the third has more than 8 bits and is skipped
     results = json.loads((tmp_path / "out/results.json").read_text())
-    assert [entry["image_id"] for entry in results] == ["b"]
+    assert [(entry["image_id"], entry["pose_score"]) for entry in results] == [("b", 0.4)]
+    run_mode(
+        "predict", None, {"prediction.person_score_threshold": 0.5}, weights=tiny_file,
+        image=tmp_path / "photos", poses="auto", output=tmp_path / "out",
+    )  # fmt: skip
+    assert json.loads((tmp_path / "out/results.json").read_text()) == []
+    np.save(tmp_path / "poses.npy", standing_pose(5, 5, 30)[None])
+    with pytest.raises(UserError, match="holds no scores of persons"):
+        run_mode(
+            "predict", None, {"prediction.person_score_threshold": 0.5}, weights=tiny_file,
+            image=tmp_path / "photos/a.png", poses=tmp_path / "poses.npy", output=tmp_path / "out",
+        )  # fmt: skip
+    with pytest.raises(UserError, match="is the folder of the photos"):
+        run_mode(
+            "predict", weights=tiny_file, image=tmp_path / "photos", poses="auto",
+            output=tmp_path / "photos",
+        )  # fmt: skip
 
 
 @pytest.mark.usefixtures("quick_compile")

@@ -55,7 +55,7 @@ def handed_over(monkeypatch):
 
 
 @pytest.mark.usefixtures("handed_over")
-def test_a_run_goes_on_as_what_it_is(config, tmp_path):
+def test_a_run_goes_on_as_what_it_is(config, tmp_path, capsys):
     workdir = str(tmp_path / "run")
     _begin(config, workdir)
     before = run_record.read(workdir)
@@ -66,6 +66,7 @@ def test_a_run_goes_on_as_what_it_is(config, tmp_path):
         ("persons_per_batch", 8),
         ("model.roi_size", 16),
         ("init_weights", "x"),
+        ("optimizer.schedule", "cosine"),
     ):
         changed = config.copy_and_resolve_references()
         changed.update_from_flattened_dict({field: value})
@@ -74,6 +75,7 @@ def test_a_run_goes_on_as_what_it_is(config, tmp_path):
     # What may change is written down with the step from which it holds.
     config.num_steps, config.loss.dice, config.optimizer.learning_rate = 2, 0.5, 1e-4
     runs.train(config, workdir)
+    assert "loss.dice was 0.0 and is 0.5 from step 1 on" in capsys.readouterr().out
     (change,) = run_record.read(workdir).changes
     assert change["step"] == 1
     assert change["fields"]["loss.dice"] == [0.0, 0.5]
@@ -95,7 +97,11 @@ def test_other_data_is_refused_but_not_another_place(config, tmp_path, coco_dir,
     config.dataset.coco_dir = str(moved)
     next((moved / "train2017").iterdir()).touch()
     runs.train(config, workdir)
-    assert handed_over[0].changes[0]["fields"] == {"num_steps": [1, 2]}
+    fields = handed_over[0].changes[0]["fields"]
+    assert fields == {
+        "num_steps": [1, 2],
+        "dataset.coco_dir": [str(coco_dir), str(moved)],  # the run knows where its data is
+    }
     path = moved / "annotations/person_keypoints_train2017.json"
     content = json.loads(path.read_text())
     content["annotations"].pop()
@@ -143,7 +149,7 @@ def test_the_templates_of_a_run_are_its_own(config, tmp_path, handed_over):
     assert handed_over[0].spec.template_array.shape == (1, 17, 3)
     assert runs.restore(workdir)[0].spec.template_array.shape == (1, 17, 3)
     config.model.alignment.templates = None
-    with pytest.raises(RunError, match=r"model\.alignment\.templates: other templates"):
+    with pytest.raises(RunError, match=r"model\.alignment\.templates: 1 templates"):
         runs.train(config, workdir)
 
 
@@ -185,6 +191,31 @@ def test_training_starts_from_the_weights_of_a_file(config, tmp_path):
     config.init_weights = None
     with pytest.raises(UserError, match=r"init_weights is empty, .* configs/coco_human_lite\.py"):
         runs.train(config, str(tmp_path / "third"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("augment.scale", (0.0, 1.0)),
+        ("augment.scale", (1.0,)),
+        ("augment.crop_probability", 7.0),
+        ("optimizer.warmup_steps", -5),
+        ("loss.dice", -1.0),
+        ("dtype", "float16"),
+        ("batch_size", 6),
+    ],
+)
+def test_values_that_nothing_can_be_done_with_are_refused(config, tmp_path, field, value):
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=field.replace(".", r"\.")):
+        runs.train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()  # before anything was made
+
+
+def test_without_a_directory_it_says_which_field_to_set(config, tmp_path):
+    config.dataset.coco_dir = None
+    with pytest.raises(UserError, match=r"set --config\.dataset\.coco_dir"):
+        runs.train(config, str(tmp_path / "run"))
 
 
 def test_zero_means_never(config):

@@ -9,7 +9,7 @@ from conftest import tiny_spec
 
 from configs import coco_human
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.models.variables import variable_shapes
+from pose2seg_jax.models.variables import run_once, variable_shapes
 from pose2seg_jax.training.optimizer import OptimizerOptions, create_optimizer, create_schedule
 from pose2seg_jax.training.options import TrainOptions
 
@@ -35,9 +35,12 @@ def _moved(fields):
     shapes = variable_shapes(spec)["params"]
     params = jax.tree.map(lambda x: jnp.ones(x.shape), shapes)
     optimizer = create_optimizer(_PLAIN, 10, spec)
-    state = optimizer.init(params)
-    changes, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
-    return changes, state, params
+
+    def step(params):
+        state = optimizer.init(params)
+        return optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)[0], state
+
+    return *run_once(step, params), params
 
 
 def test_parameters_are_told_apart_by_their_paths():
