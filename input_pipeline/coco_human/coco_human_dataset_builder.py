@@ -23,7 +23,7 @@ from pose2seg_jax import paths
 from pose2seg_jax.people import coco, coco_layout, images
 from pose2seg_jax.people.parts import NUM_PARTS
 
-MASK_SIDE = 256  # of the window that holds a person's mask
+MASK_SIDE = 256  # of the square that holds a person's mask
 
 
 def encoded_image(path: epath.Path, height: int, width: int) -> bytes:
@@ -46,7 +46,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("3.0.0")
     RELEASE_NOTES = {  # noqa: RUF012 - TFDS wants a plain dict
         "3.0.0": "One prepared set per split and content.",
-        "2.0.0": "Masks as packed bits in a window of their own.",
+        "2.0.0": "Masks as packed bits in a square of their own.",
         "1.0.0": "Initial release.",
     }
 
@@ -78,7 +78,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 # (x, y, v) in continuous image coordinates.
                 "pose": tfds.features.Tensor(shape=(NUM_PARTS, 3), dtype=np.float32),
                 "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-                # The mask in a window of side MASK_SIDE, packed bits; and the image to that window.
+                # The mask in a square of side MASK_SIDE, packed bits; and the image to that square.
                 "mask": tfds.features.Scalar(np.object_),
                 "to_mask": tfds.features.Tensor(shape=(2, 3), dtype=np.float32),
             }
@@ -136,17 +136,17 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def _person(person: coco.Person) -> dict[str, Any]:
-    window, to_mask = mask_window(mask_utils.decode(person.segmentation))
+    square, to_mask = mask_square(mask_utils.decode(person.segmentation))
     return {
         "id": person.id,
         "pose": person.pose,
         "bbox": person.bbox.astype(np.float32),
-        "mask": np.packbits(window).tobytes(),
+        "mask": np.packbits(square).tobytes(),
         "to_mask": to_mask,
     }
 
 
-def mask_window(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mask_square(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The part of a mask (H, W) that holds the person.
 
     Returns:
@@ -155,18 +155,18 @@ def mask_window(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         left corner. And the matrix (2, 3) from the image to it.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    window = np.zeros((MASK_SIDE, MASK_SIDE), np.uint8)
+    square = np.zeros((MASK_SIDE, MASK_SIDE), np.uint8)
     if not len(rows):
-        return window, np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
+        return square, np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
     (y0, y1), (x0, x1) = (rows[0], rows[-1] + 1), (columns[0], columns[-1] + 1)
     part = PIL.Image.fromarray(255 * mask[y0:y1, x0:x1])
     shrink = min(MASK_SIDE / max(part.size), 1)
     width, height = (max(round(side * shrink), 1) for side in part.size)
     scale_x, scale_y = width / part.width, height / part.height
     fitted = part.resize((width, height), PIL.Image.Resampling.BOX)
-    window[:height, :width] = np.asarray(fitted) >= 128
+    square[:height, :width] = np.asarray(fitted) >= 128
     matrix = [[scale_x, 0, -scale_x * x0], [0, scale_y, -scale_y * y0]]
-    return window, np.asarray(matrix, np.float32)
+    return square, np.asarray(matrix, np.float32)
 
 
 def content_fingerprint(coco_dir: str | os.PathLike | None, split: str) -> str:

@@ -47,21 +47,21 @@ def encode_mask(
     start = linear @ [x0, y0] + offset
     # Pillow samples between pixel centres, repeats the outermost half cell and fills with 0 beyond.
     # x and y change places: RLE goes down the columns.
-    window = PIL.Image.fromarray(np.asarray(probability, np.float32)).transform(
+    cutout = PIL.Image.fromarray(np.asarray(probability, np.float32)).transform(
         (y1 - y0, x1 - x0),
         PIL.Image.Transform.AFFINE,
         (*linear[0, ::-1], start[0], *linear[1, ::-1], start[1]),
         PIL.Image.Resampling.BILINEAR,
     )
-    return encode_window(np.asarray(window) > THRESHOLD, x0, y0, height, width)
+    return encode_cutout(np.asarray(cutout) > THRESHOLD, x0, y0, height, width)
 
 
-def encode_window(
-    window: Bool[np.ndarray, "w h"], x0: int, y0: int, height: int, width: int
+def encode_cutout(
+    cutout: Bool[np.ndarray, "w h"], x0: int, y0: int, height: int, width: int
 ) -> dict[str, Any]:
-    """RLE of a mask that is False outside of a window, which is given by columns."""
-    padded = np.zeros((len(window), window.shape[1] + 1), bool)  # every column ends outside
-    padded[:, :-1] = window
+    """Returns the RLE of a mask that is False outside of a cut-out, which is given by columns."""
+    padded = np.zeros((len(cutout), cutout.shape[1] + 1), bool)  # every column ends outside
+    padded[:, :-1] = cutout
     flat = padded.ravel()
     steps = np.flatnonzero(np.concatenate([flat[:1], flat[1:] != flat[:-1]]))
     columns, rows = np.divmod(steps, padded.shape[1])

@@ -42,7 +42,7 @@ def prepared(tmp_path_factory):
 def test_mask_windows_hold_the_mask(size):
     smooth = scipy.ndimage.gaussian_filter(np.random.RandomState(0).randn(*size), min(size) / 10)
     mask = (smooth >= np.median(smooth)).astype(np.uint8)
-    window, matrix = coco_human.mask_window(mask)
+    window, matrix = coco_human.mask_square(mask)
     assert window.shape == (coco_human.MASK_SIDE, coco_human.MASK_SIDE)
     y, x = np.mgrid[: size[0], : size[1]] + 0.5
     places = np.asarray(geometry.apply(matrix, np.stack([x, y], -1).reshape(1, -1, 2)))[0]
@@ -60,7 +60,7 @@ def test_mask_windows_hold_the_mask(size):
 
 
 def test_nobody_is_an_empty_window():
-    window, matrix = coco_human.mask_window(np.zeros((20, 30), np.uint8))
+    window, matrix = coco_human.mask_square(np.zeros((20, 30), np.uint8))
     assert not window.any()
     assert np.all(np.isfinite(matrix))
 
@@ -126,7 +126,7 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
     buffer = io.BytesIO()
     PIL.Image.fromarray(smooth).save(buffer, suffix, quality=98, subsampling=0)
     pose = standing_pose(2, 2, size[0] / 2)
-    _, to_mask = coco_human.mask_window(np.ones(size, np.uint8))
+    _, to_mask = coco_human.mask_square(np.ones(size, np.uint8))
     example = _record(buffer.getvalue(), size, pose, [0.0, 0, 10, 10], to_mask)
     options = _stream_options(config)
     framed = pipeline.read_example(example, tf.constant(1, tf.int64), options)

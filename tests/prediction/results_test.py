@@ -9,7 +9,7 @@ import scipy.ndimage
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax.alignment import affine_align, sampling
-from pose2seg_jax.people.masks import encode_mask, encode_window
+from pose2seg_jax.people.masks import encode_cutout, encode_mask
 from pose2seg_jax.prediction.results import Result
 
 ROI = 32
@@ -58,7 +58,7 @@ def test_windows_are_encoded_as_pycocotools_encodes_the_image():
         image = np.zeros((height, width), np.uint8)
         image[y0:y1, x0:x1] = window
         expected = mask_utils.encode(np.asfortranarray(image))
-        found = encode_window(window.T, int(x0), int(y0), int(height), int(width))
+        found = encode_cutout(window.T, int(x0), int(y0), int(height), int(width))
         assert found == expected
 
 

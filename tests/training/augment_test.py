@@ -10,7 +10,7 @@ import PIL.ImageDraw
 import pytest
 from conftest import augment_options, draw_masks, draw_person, standing_pose, tiny_config
 
-from input_pipeline.coco_human.coco_human_dataset_builder import mask_window
+from input_pipeline.coco_human.coco_human_dataset_builder import mask_square
 from pose2seg_jax import random_roots
 from pose2seg_jax.alignment import affine_align, geometry, pose_noise, sampling, templates
 from pose2seg_jax.people import parts
@@ -43,7 +43,7 @@ def _batch(images, poses, masks, index):
     side = _SIDE * 5 // 4
     frames = np.zeros((count, side, side, 3), np.uint8)
     frames[:, :height, :width] = images
-    windows, to_mask = zip(*map(mask_window, masks), strict=True)
+    windows, to_mask = zip(*map(mask_square, masks), strict=True)
     identity = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
     return TrainBatch(
         frames=frames,
