@@ -13,6 +13,7 @@ from pose2seg_jax.training.checkpoints import Checkpoints
 
 _OPTIONS = [
     "--config=configs/coco_human_small.py",
+    "--config.optimizer.schedule=step",
     # Room for everybody: which persons of an over-full device are left out depends on the devices.
     *tiny_flags(persons_per_batch=32),
 ]

@@ -91,10 +91,12 @@ def evaluate(command: Command) -> None:
     output = command.output
     if output is None and command.workdir:
         output = paths.resolve(command.workdir) / "results.json"
-    print(evaluated.table())
-    if output is not None:
-        coco_protocol.save_results(output, evaluated.results)
-        print(f"{len(evaluated.results)} masks written to {output}")
+    try:
+        if output is not None:
+            coco_protocol.save_results(output, evaluated.results)
+            print(f"{len(evaluated.results)} masks written to {output}")
+    finally:  # the table is not lost where the file cannot be written
+        print(evaluated.table())
 
 
 def predict(command: Command) -> None:
