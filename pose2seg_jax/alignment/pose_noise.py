@@ -41,7 +41,7 @@ def perturb_poses(
     level = jnp.broadcast_to(geometry.as_floats(level, "level"), areas.shape)[:, None]
     count = poses.shape[1]
     draws = jax.vmap(lambda key: _draw(key, count))(keys)
-    spread = (level * jnp.sqrt(areas)[:, None] * OKS_SIGMAS)[..., None]
+    spread = (level * jnp.sqrt(areas)[:, None] * OKS_SIGMAS[None])[..., None]
     points = poses[..., :2] + spread * draws[0]
     moved = jnp.concatenate([points, poses[..., 2:]], axis=-1)
     # Both parts of a pair look at the draw of the one with the lower number.

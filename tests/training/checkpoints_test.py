@@ -25,7 +25,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         restored, position = checkpoints.restore(state)
         assert position == 8
         jax.tree.map(np.testing.assert_array_equal, restored, state)
-        with pytest.raises(CheckpointError, match=r"was made with another model.*differences"):
+        with pytest.raises(CheckpointError, match=r"was made with another network.*differences"):
             checkpoints.restore(_state(**{"branch.features": 8}))
 
 
