@@ -128,7 +128,7 @@ def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
         (["--config={raises}"], "the config could not be read: RuntimeError('as it happens')"),
         (["--workdir={file}", "--config.dataset.coco_dir={coco}"], "--workdir={file}: is a file"),
         (
-            ["--mode=predict", "--image={file}", "--poses=x", "--output={file}"],
+            ["--mode=predict", "--image={coco}", "--poses=x", "--output={file}"],
             "--output={file}: is a file",
         ),
         (["--mode=export_weights", "--workdir=x", "--output={folder}"], "{folder}: is a directory"),
