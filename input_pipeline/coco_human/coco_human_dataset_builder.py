@@ -50,12 +50,20 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         "1.0.0": "Initial release.",
     }
 
-    def __init__(self, *, coco_dir: str | None = None, split: str = "train", **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        coco_dir: str | None = None,
+        split: str = "train",
+        fingerprint: str | None = None,
+        **kwargs: Any,
+    ):
         """Initializes the builder.
 
         Args:
             coco_dir: the directory; by default the environment variable COCO_DIR.
             split: "train" or "validation"; the prepared data holds this one alone.
+            fingerprint: `content_fingerprint` of the split, where it is known already.
             **kwargs: of tfds.core.DatasetBuilder; `config` is set here.
         """
         coco_dir = coco_dir or os.environ.get("COCO_DIR")
@@ -64,7 +72,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._split = split
         self._annotations = coco_layout.annotation_file(coco_dir, split)
         self._images = coco_layout.image_directory(coco_dir, split)
-        fingerprint = content_fingerprint(coco_dir, split)
+        fingerprint = fingerprint or content_fingerprint(coco_dir, split)
         kwargs["config"] = tfds.core.BuilderConfig(
             name=f"{split}-{fingerprint}",
             description="COCOHUMAN persons of a COCO-layout directory",
@@ -189,13 +197,19 @@ def _image_sizes(folder: str) -> Iterator[tuple[str, int]]:
             yield entry.name, -1
 
 
-def prepare(coco_dir: str | None, data_dir: str | None, split: str = "train") -> Builder:
+def prepare(
+    coco_dir: str | None,
+    data_dir: str | None,
+    split: str = "train",
+    fingerprint: str | None = None,
+) -> Builder:
     """Returns the builder of a split, its data prepared (once).
 
     Args:
         coco_dir: the COCO-layout directory.
         data_dir: where TFDS keeps prepared data; None for its default.
         split: "train" or "validation".
+        fingerprint: see `Builder`.
 
     Raises:
         CocoError: files are missing, or nothing in them can be used.
@@ -203,6 +217,8 @@ def prepare(coco_dir: str | None, data_dir: str | None, split: str = "train") ->
     coco_layout.annotation_file(coco_dir, split)
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     where = paths.make_directory(data_dir or default, "--config.dataset.data_dir")
-    builder = Builder(coco_dir=coco_dir, split=split, data_dir=os.fspath(where))
+    builder = Builder(
+        coco_dir=coco_dir, split=split, fingerprint=fingerprint, data_dir=os.fspath(where)
+    )
     builder.download_and_prepare(file_format="tfrecord")
     return builder

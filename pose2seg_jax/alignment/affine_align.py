@@ -102,7 +102,8 @@ def align_poses(
     size = sizes_of(size, poses)
     labelled = poses[..., 2] > 0
     height = _person_height(poses, labelled)
-    window = _fallback_window(*_person_box(poses, labelled, size, height, _WINDOW_REACH), roi_size)
+    fallback_box = _person_box(poses, labelled, size, height, _WINDOW_REACH)
+    window = geometry.letterbox_part(*fallback_box, roi_size)
     smallest = geometry.scale_of(geometry.letterbox(size, roi_size))
 
     points = poses[:, None, :, :2]
@@ -201,14 +202,6 @@ def _person_box(
     low = jnp.where(unknown, 0.0, jnp.clip(low, 0, extent - 1))
     high = jnp.where(unknown, extent, jnp.clip(high, low + 1, extent))
     return jax.lax.stop_gradient((low, high))
-
-
-def _fallback_window(
-    low: Float[Array, "N 2"], high: Float[Array, "N 2"], roi_size: int
-) -> Float[jax.Array, "N 2 3"]:
-    """The box letterboxed into the ROI."""
-    matrix = geometry.letterbox((high - low)[:, ::-1], roi_size)
-    return matrix.at[:, :, 2].add(-matrix[:, :1, 0] * low)
 
 
 def _cover(

@@ -212,6 +212,19 @@ def letterbox(size: Real[Array, "*#batch 2"], side: float | int) -> Float[jax.Ar
     return jnp.stack([row_x, row_y], -2)
 
 
+def letterbox_part(
+    low: Real[Array, "*#batch 2"], high: Real[Array, "*#batch 2"], side: float | int
+) -> Float[jax.Array, "*#batch 2 3"]:
+    """Fits a part of each image, given by its corners (x, y), into a square: aspect kept, centred.
+
+    Returns:
+        Matrices from image coordinates to the coordinates of the side x side square.
+    """
+    low, high = as_floats(low, "low"), as_floats(high, "high")
+    matrix = letterbox((high - low)[..., ::-1], side)
+    return matrix.at[..., 2].add(-matrix[..., :1, 0] * low)
+
+
 def as_floats(values: Array | float, name: str) -> Float[jax.Array, "..."]:
     """Returns an array as floating point; whole numbers would round every fraction away.
 

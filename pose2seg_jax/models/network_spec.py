@@ -144,6 +144,18 @@ class NetworkSpec:
         """
         try:
             fields = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"is no description of a network: {error!r}.") from None
+        return cls.from_dict(fields)
+
+    @classmethod
+    def from_dict(cls, fields: Any) -> "NetworkSpec":
+        """Reads what `to_dict` returned.
+
+        Raises:
+            UserError: it is no spec.
+        """
+        try:
             made = np.asarray(fields["alignment"]["templates"], np.float32)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"is no description of a network: {error!r}.") from None

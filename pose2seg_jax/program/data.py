@@ -89,12 +89,20 @@ def stream_options(
     )
 
 
-def prepare_training(config: ml_collections.ConfigDict) -> Any:
-    """Returns the TFDS builder of the training split, its data prepared; the first process does it alone."""
+def prepare_training(config: ml_collections.ConfigDict, content: str | None = None) -> Any:
+    """Returns the TFDS builder of the training split, its data prepared; the first process does it alone.
+
+    Args:
+        config: the experiment.
+        content: `training_content`, where it is known already.
+    """
     from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
 
     return parallel.first_process_first(
-        "prepared", lambda: coco_human.prepare(coco_directory(config), config.dataset.data_dir)
+        "prepared",
+        lambda: coco_human.prepare(
+            coco_directory(config), config.dataset.data_dir, fingerprint=content
+        ),
     )
 
 

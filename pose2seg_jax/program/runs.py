@@ -1,6 +1,5 @@
 """Training runs: what `--mode=train` opens, and the network of a run for everything else."""
 
-import json
 import os
 
 import ml_collections
@@ -45,14 +44,15 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
         MetricsLog(workdir, options.num_steps, options.batch_size, quiet=quiet) as log,
     ):
         step = checkpoints.latest_step()
+        content = data.training_content(config)
         if step is None:
             spec = NetworkSpec.from_config(config.model)
-            record = run_record.new(config, spec, data.training_content(config))
+            record = run_record.new(config, spec, content)
         else:
             record = run_record.read(workdir)
             spec = _asked_for(config, record)
             before = len(record.changes)
-            record = record.go_on(config, spec, data.training_content(config), step)
+            record = record.go_on(config, spec, content, step)
             for change in record.changes[before:]:
                 for name, (old, new) in change["fields"].items():
                     log.say(f"{name} was {old} and is {new} from step {step} on")
@@ -67,7 +67,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
         # What only the evaluation needs is checked now, not after hours of training.
         network = Network(spec, options.dtype, config.prediction.flip)
         evaluator = data.open_evaluator(config, network)
-        open_batches = data.open_stream(config, options, data.prepare_training(config))
+        open_batches = data.open_stream(config, options, data.prepare_training(config, content))
         return loop.train(
             workdir, record, options, checkpoints, log, open_batches, evaluator, start
         )
@@ -102,4 +102,4 @@ def _asked_for(config: ml_collections.ConfigDict, record: run_record.RunRecord) 
             raise
         fields = config.model.to_dict()
         fields["alignment"]["templates"] = record.spec.templates
-        return NetworkSpec.from_json(json.dumps(fields))
+        return NetworkSpec.from_dict(fields)

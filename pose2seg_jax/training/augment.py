@@ -96,7 +96,9 @@ def move_to_canvas(options: AugmentOptions, side: int, seed: int, batch: TrainBa
         scale=options.scale,
         translation=options.translation,
     )
-    matrices = geometry.compose(random, _view_matrices(batch.views, side))  # of the images
+    # Fitted exactly, where prediction resizes to whole pixels: the random matrix moves everything anyhow.
+    fitted = geometry.letterbox_part(batch.views[:, :2], batch.views[:, 2:], side)
+    matrices = geometry.compose(random, fitted)  # of the images
     from_frame = geometry.compose(matrices, geometry.invert(batch.to_frame))
     frames = jnp.asarray(batch.frames).astype(jnp.float32)
     images = sampling.align_to_roi(frames, jnp.arange(len(frames)), from_frame, side)
@@ -112,8 +114,7 @@ def move_to_canvas(options: AugmentOptions, side: int, seed: int, batch: TrainBa
         original = _perturb(options.pose_noise, batch, noise[batch.image_index])
     poses = transform_poses(original, matrices[batch.image_index], side)
     valid = batch.valid & jnp.any(poses[..., 2] > 0, axis=-1)
-    to_mask = jnp.where(batch.valid[:, None, None], batch.to_mask, geometry.IDENTITY[None])
-    from_mask = geometry.compose(matrices[batch.image_index], geometry.invert(to_mask))
+    from_mask = geometry.compose(matrices[batch.image_index], geometry.invert(_to_mask(batch)))
     mask_side = math.isqrt(8 * batch.masks.shape[-1])
     masks = jnp.asarray(batch.masks).reshape(-1, mask_side, mask_side // 8)
     # Whether anything of a person is on the canvas is seen in blocks of 8 x 8 pixels.
@@ -124,13 +125,9 @@ def move_to_canvas(options: AugmentOptions, side: int, seed: int, batch: TrainBa
     return Canvas(images, poses, masks, from_mask, valid)
 
 
-def _view_matrices(views: Float[Array, "B 4"], side: int) -> Float[jax.Array, "B 2 3"]:
-    """Matrices that letterbox a part of each image into the canvas.
-
-    Exactly, where prediction resizes to whole pixels: the random matrix moves everything anyhow.
-    """
-    fitted = geometry.letterbox((views[:, 2:] - views[:, :2])[:, ::-1], side)
-    return fitted.at[:, :, 2].add(-fitted[:, :1, 0] * views[:, :2])
+def _to_mask(batch: TrainBatch) -> Float[jax.Array, "N 2 3"]:
+    """The matrices to the masks; of slots without a person one that can be inverted."""
+    return jnp.where(batch.valid[:, None, None], batch.to_mask, geometry.IDENTITY[None])
 
 
 def _shows_image(
@@ -150,7 +147,7 @@ def _perturb(
     keys = jax.vmap(jax.random.split)(keys)
     level = largest * jax.vmap(jax.random.uniform)(keys[:, 0])
     covered = jnp.sum(jax.lax.population_count(jnp.asarray(batch.masks)).astype(jnp.int32), -1)
-    to_mask = jnp.where(batch.valid[:, None, None], batch.to_mask, geometry.IDENTITY[None])
+    to_mask = _to_mask(batch)
     linear = to_mask[:, 0, 0] * to_mask[:, 1, 1]  # masks are scaled along the axes only
     return pose_noise.perturb_poses(keys[:, 1], batch.poses, covered / linear, level)
 

@@ -112,7 +112,7 @@ def read(workdir: str | os.PathLike) -> RunRecord:
         content = json.loads(path.read_text())
         if content["format"] != _FORMAT:
             raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
-        spec = NetworkSpec.from_json(json.dumps(content["network"]))
+        spec = NetworkSpec.from_dict(content["network"])
         return RunRecord(spec, content["config"], content["data"], content["changes"])
     except FileNotFoundError:
         raise RunError(

@@ -114,7 +114,7 @@ def load(path: str | os.PathLike | None = None) -> Weights:
                 " be wrong."
             )
     try:
-        spec = NetworkSpec.from_json(json.dumps(content.get("network")))
+        spec = NetworkSpec.from_dict(content.get("network"))
     except UserError as error:
         raise WeightsError(f"{file}: its metadata describes no network: {error}") from None
     _check_tensors(file, spec, tensors)
