@@ -120,4 +120,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.prediction.part_score_threshold = 0.3
     # A predicted pose with a lower score is left out.
     config.prediction.person_score_threshold = 0.0
+    # Of a person whom a pose file holds twice (COCO's OKS above 0.8), only the pose with the higher score counts.
+    config.prediction.drop_duplicates = True
     return config

@@ -16,7 +16,7 @@ from pose2seg_jax import parallel, random_roots
 from pose2seg_jax.alignment import pose_noise
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.evaluation import coco_protocol
-from pose2seg_jax.people import coco
+from pose2seg_jax.people import coco, pose_files
 from pose2seg_jax.people.images import ImageError, open_image
 from pose2seg_jax.prediction.batch_predictor import NOBODY, BatchPredictor, Persons
 from pose2seg_jax.prediction.network import Network
@@ -212,25 +212,37 @@ def estimated_persons(
     dataset: coco.Dataset,
     part_score_threshold: float,
     person_score_threshold: float = 0.0,
+    *,
+    drop_duplicates: bool = True,
+    skeleton: str | None = None,
 ) -> dict[int, Persons]:
-    """Returns the persons of a COCO keypoint results file by image id.
+    """Returns the persons of a pose file by image id.
 
     Args:
         path: the file.
         dataset: the annotations whose images the file must be of.
         part_score_threshold: parts with a lower score are missing.
         person_score_threshold: persons with a lower score are left out.
+        drop_duplicates: whether a person who is there twice is left out once.
+        skeleton: the parts of the file; None to find out.
 
     Raises:
-        CocoError: the file holds no such results, or results of other images.
+        UserError: the file cannot be read, or holds poses of other images.
     """
-    found = coco.read_keypoint_results(path, part_score_threshold)
-    coco_protocol.check_images(path, found, dataset)
-    persons = {}
-    for image_id, (poses, scores) in found.items():
+    file = pose_files.read(path, part_score_threshold, skeleton)
+    persons, left_out = {}, collections.Counter[str]()
+    images = {image.id: image for image in dataset.images}
+    for key, image_id in coco_protocol.match_images(path, file.images, dataset).items():
+        image, found = images[image_id], file.poses[key]
+        found = found.on_photo(
+            image.height, image.width, f"{path}: image {image_id}", drop_duplicates=drop_duplicates
+        )
+        left_out.update(found.left_out)
+        scores = np.ones(len(found.poses)) if found.scores is None else found.scores
         kept = scores >= person_score_threshold
         boxes = np.zeros((int(kept.sum()), 4), np.float32)
-        persons[int(image_id)] = Persons(poses[kept], boxes, None, scores[kept])
+        persons[image_id] = Persons(found.poses[kept], boxes, None, scores[kept])
+    pose_files.say_left_out(path, left_out)
     return persons
 
 

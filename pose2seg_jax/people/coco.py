@@ -19,7 +19,7 @@ import math
 import os
 import pathlib
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -27,6 +27,7 @@ from pycocotools import mask as mask_utils
 
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError, run_program
+from pose2seg_jax.people import json_files
 from pose2seg_jax.people.masks import check_size, encode_segmentation
 from pose2seg_jax.people.parts import NUM_PARTS, PART_NAMES
 
@@ -134,7 +135,7 @@ def read(path: str | os.PathLike, content: Any = None) -> Dataset:
         CocoError: the file is missing, is no COCO file, or contradicts itself.
     """
     file = paths.resolve(path)
-    content = _check_lists(path, load_json(path) if content is None else content)
+    content = _check_lists(path, json_files.load(path) if content is None else content)
     categories = content["categories"]
     person_ids = [entry.get("id") for entry in categories if entry.get("name") == "person"]
     if categories and not person_ids:
@@ -247,101 +248,6 @@ def parse_keypoints(values: Any, where: str) -> np.ndarray:
     return pose
 
 
-class EstimatedPoses(NamedTuple):
-    """The poses of one image in a keypoint results file.
-
-    Attributes:
-        poses: (P, 17, 3) float32 in continuous coordinates, v a visibility.
-        scores: (P,) of the persons; 1 where the file has none.
-    """
-
-    poses: np.ndarray
-    scores: np.ndarray
-
-
-def read_keypoint_results(
-    path: str | os.PathLike, score_threshold: float
-) -> dict[int | str, EstimatedPoses]:
-    """Reads a COCO keypoint-results file; see `keypoint_results`."""
-    return keypoint_results(load_json(path), path, score_threshold)
-
-
-def keypoint_results(
-    content: Any, path: str | os.PathLike, score_threshold: float
-) -> dict[int | str, EstimatedPoses]:
-    """Poses of COCO keypoint results.
-
-    Args:
-        content: a list of {"image_id", "category_id", "keypoints", "score"}.
-        path: where it comes from.
-        score_threshold: see `visibilities_from_scores`.
-
-    Returns:
-        image id -> its persons, in the order of the file.
-
-    Raises:
-        CocoError: these are no keypoint results.
-    """
-    poses, scores, rows = [], [], collections.defaultdict(list)
-    for index, entry in enumerate(check_results(content, path, "keypoints")):
-        where = f"{path}: result {index}"
-        poses.append(parse_keypoints(entry["keypoints"], where))
-        score = entry.get("score", 1.0)
-        if not is_number(score) or score < 0:
-            raise CocoError(f"{where}: 'score' must be a number, 0 or more, not {score!r}.")
-        scores.append(float(score))
-        rows[entry["image_id"]].append(index)
-    if not poses:
-        return {}
-    seen = visibilities_from_scores(np.stack(poses), score_threshold)
-    known = np.asarray(scores)
-    return {
-        image_id: EstimatedPoses(seen[indices], known[indices])
-        for image_id, indices in rows.items()
-    }
-
-
-def visibilities_from_scores(poses: np.ndarray, threshold: float) -> np.ndarray:
-    """Poses (P, 17, 3) whose third value is a visibility, whatever it was before.
-
-    Values that are all 0, 1 or 2 are visibilities already; without any 2 among them, as COCO asks of methods
-    that do not predict visibility, 1 means that the part is there: 2. Anything else is a score:
-    2 from `threshold` on, and otherwise the part is missing.
-    """
-    third = poses[..., 2]
-    if not np.all(np.isin(third, (0, 1, 2))):
-        third = np.where(third >= threshold, 2, 0)
-    elif not np.any(third == 2):
-        third = np.where(third > 0, 2, 0)
-    poses = np.concatenate([poses[..., :2], third[..., None].astype(poses.dtype)], axis=-1)
-    return np.where(third[..., None] > 0, poses, 0)
-
-
-def read_results(path: str | os.PathLike, field: str) -> list[dict[str, Any]]:
-    """Reads a COCO results file; see `check_results`."""
-    return check_results(load_json(path), path, field)
-
-
-def check_results(content: Any, path: str | os.PathLike, field: str) -> list[dict[str, Any]]:
-    """The entries of COCO results: a list of objects with "image_id" and `field`.
-
-    Raises:
-        CocoError: the content is of another kind.
-    """
-    if not isinstance(content, list):
-        raise CocoError(
-            f"{path}: is no COCO results file: expected a list of objects with 'image_id' and"
-            f" '{field}', found {type(content).__name__}."
-        )
-    for index, entry in enumerate(content):
-        for key in ("image_id", field):
-            if not isinstance(entry, dict) or key not in entry:
-                raise CocoError(f"{path}: result {index} has no '{key}'.")
-        if not isinstance(entry["image_id"], int | str):
-            raise CocoError(f"{path}: result {index}: 'image_id' is {entry['image_id']!r}.")
-    return content
-
-
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number that a float holds."""
     try:
@@ -393,20 +299,6 @@ def _person(entry: dict[str, Any], height: int, width: int, where: str) -> Perso
     if not is_number(area) or area < 0:
         raise CocoError(f"{where}: 'area' must be a number of pixels, not {area!r}.")
     return Person(entry["id"], entry["image_id"], pose, bbox, float(area), segmentation, is_crowd)
-
-
-def load_json(path: str | os.PathLike) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        CocoError: missing, or no JSON.
-    """
-    try:
-        return json.loads(paths.resolve(path).read_text())
-    except OSError as error:
-        raise CocoError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:  # also bytes and numbers that are no JSON
-        raise CocoError(f"{path}: is no JSON file: {error}.") from None
 
 
 def _check_lists(path: str | os.PathLike, content: Any) -> dict[str, Any]:

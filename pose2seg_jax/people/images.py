@@ -11,6 +11,8 @@ import PIL.ImageOps
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 
+# Files with these suffixes are images; in a folder, others are not looked at.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _ORIENTATION = 0x0112  # the EXIF tag
 
 

@@ -22,7 +22,7 @@ from pycocotools import mask as mask_utils
 
 from pose2seg_jax import paths
 from pose2seg_jax.errors import run_program
-from pose2seg_jax.people import coco, masks
+from pose2seg_jax.people import coco, json_files, masks
 from pose2seg_jax.people.masks import check_size
 from pose2seg_jax.people.parts import PART_NAMES, PERSON_CATEGORY
 
@@ -31,7 +31,7 @@ _VAL_IMAGES = 2500
 _MADE_BY = "pose2seg_jax.people.ochuman"  # what a file says that may be written again
 _FULL = (5081, 4731, 8110)  # all images, and images and persons that count
 # Theirs: 0 missing, 1 visible, 2 hidden by the person itself, 3 by others. COCO's, as in the export.
-_VISIBILITY = {0: 0, 1: 2, 2: 2, 3: 1}
+VISIBILITY = {0: 0, 1: 2, 2: 2, 3: 1}
 _AREA_WARNING = (
     "%s: 'area' is that of the box, as in the authors' export, not of the mask: AP-M and AP-L sort"
     " persons by the area of their boxes. Compare them with figures of OCHuman only."
@@ -154,7 +154,7 @@ def _annotations(
 def _keypoints(values: Any, order: list[int], where: str) -> list[float]:
     try:
         triples = np.asarray(values, np.float64).reshape(-1, 3)[order]
-        visible = [_VISIBILITY[v] for v in triples[:, 2].tolist()]
+        visible = [VISIBILITY[v] for v in triples[:, 2].tolist()]
     except (TypeError, ValueError, IndexError):
         raise coco.CocoError(f"{where}: 'keypoints' must hold x, y, v of each part.") from None
     except KeyError as error:
@@ -206,7 +206,7 @@ def write(
     """
     annotations = paths.local(annotations, "--annotations")
     images, output = paths.local(images, "--images"), paths.local(output, "--output")
-    content = coco.load_json(annotations)
+    content = json_files.load(annotations)
     if isinstance(content, dict) and "categories" in content:  # the export: as it is
         if (subset, iou_range) != ("all", (0.0, 1.0)):
             raise coco.CocoError(
@@ -242,8 +242,8 @@ def _is_ours(target: pathlib.Path) -> bool:
     if target.is_symlink() or not target.is_file():
         return False
     try:
-        content = coco.load_json(target)
-    except coco.CocoError:
+        content = json_files.load(target)
+    except json_files.JsonError:
         return False
     information = content.get("info") if isinstance(content, dict) else None
     return isinstance(information, dict) and information.get("made_by") == _MADE_BY

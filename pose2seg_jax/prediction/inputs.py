@@ -55,7 +55,7 @@ def check_poses(poses: Any) -> np.ndarray:
         raise InputError(
             f"poses[{bad[0]}]: the third value of a part is its visibility, 0 (missing), 1 (hidden)"
             f" or 2 (visible), but there is {array[bad[0], :, 2].max():g}. For scores:"
-            " pose2seg_jax.people.coco.visibilities_from_scores(poses, threshold)."
+            " pose2seg_jax.people.pose_files.visibilities_from_scores(poses, threshold)."
         )
     return array.astype(np.float32)
 

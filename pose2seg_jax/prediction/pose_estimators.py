@@ -5,11 +5,24 @@ poses and the scores (P,) of the persons.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.people import coco
+from pose2seg_jax.people.pose_files import visibilities_from_scores
+
+
+class EstimatedPoses(NamedTuple):
+    """The persons of one image.
+
+    Attributes:
+        poses: (P, 17, 3) float32 in continuous coordinates, the third value a visibility.
+        scores: (P,) of the persons.
+    """
+
+    poses: np.ndarray
+    scores: np.ndarray
 
 
 def rtmo(
@@ -18,7 +31,7 @@ def rtmo(
     device: str = "cpu",
     score_threshold: float = 0.3,
     nms_iou: float = 0.8,
-) -> Callable[[np.ndarray], coco.EstimatedPoses]:
+) -> Callable[[np.ndarray], EstimatedPoses]:
     """RTMO (one stage, no detector) through rtmlib, `pip install rtmlib`.
 
     rtmlib fetches the ONNX weights on first use from download.openmmlab.com, or from their mirror
@@ -51,15 +64,15 @@ def rtmo(
         ) from None
     body.pose_model.nms_thr = nms_iou
 
-    def estimate(image: np.ndarray) -> coco.EstimatedPoses:
+    def estimate(image: np.ndarray) -> EstimatedPoses:
         points, scores = body(image[..., ::-1])  # it takes BGR, as OpenCV reads
         # Its coordinates are pixel indices, ours have the first pixel's centre at .5.
         poses = np.concatenate([points + 0.5, scores[..., None]], axis=-1).astype(np.float32)
-        poses = coco.visibilities_from_scores(poses, score_threshold)
+        poses = visibilities_from_scores(poses, score_threshold)
         seen = poses[..., 2] > 0
         # A person's score is the mean of the parts that are there; rtmlib keeps none of its own.
         known = np.sum(scores * seen, axis=1) / np.maximum(np.sum(seen, axis=1), 1)
         found = np.any(seen, axis=1)  # nobody is one pose of zeros there
-        return coco.EstimatedPoses(poses[found], np.clip(known[found], 0, 1))
+        return EstimatedPoses(poses[found], np.clip(known[found], 0, 1))
 
     return estimate

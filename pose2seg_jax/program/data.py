@@ -35,14 +35,18 @@ def validation(config: ml_collections.ConfigDict) -> coco.Dataset:
 
 
 def open_evaluator(
-    config: ml_collections.ConfigDict, network: Network, poses: str | None = None
+    config: ml_collections.ConfigDict,
+    network: Network,
+    poses: str | None = None,
+    skeleton: str | None = None,
 ) -> evaluation.Evaluator:
     """Returns the evaluator of a config's validation split.
 
     Args:
         config: the experiment.
         network: the network that will be scored.
-        poses: COCO keypoint results in place of the annotated poses.
+        poses: a pose file in place of the annotated poses.
+        skeleton: the parts of that file; None to find out.
 
     Raises:
         UserError: data is missing, or does not fit together.
@@ -58,7 +62,12 @@ def open_evaluator(
                 "a network that aligns by box takes annotated boxes; leave out --poses."
             )
         persons = evaluation.estimated_persons(
-            poses, dataset, options.part_score_threshold, options.person_score_threshold
+            poses,
+            dataset,
+            options.part_score_threshold,
+            options.person_score_threshold,
+            drop_duplicates=options.drop_duplicates,
+            skeleton=skeleton,
         )
         name = f"Pose2Seg, poses of {os.path.basename(poses)}"
     return evaluation.Evaluator(

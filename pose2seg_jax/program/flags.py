@@ -43,12 +43,12 @@ MODES = {
     ),
     "eval": Mode(
         "Scores a network, or the masks of another method (--results).",
-        (), (*_NETWORK, "poses", "results", "output"),
+        (), (*_NETWORK, "poses", "skeleton", "results", "output"),
         ("model.", "dataset.", "eval.", "prediction.", "dtype", "seed"),
     ),
     "predict": Mode(
         "Writes masks and pictures for photos.",
-        ("image", "poses", "output"), _NETWORK, ("model.", "prediction.", "dtype"),
+        ("image", "poses", "output"), (*_NETWORK, "skeleton"), ("model.", "prediction.", "dtype"),
     ),
     "report": Mode(
         "Writes an HTML page about a run.",
@@ -74,8 +74,12 @@ _TEXTS = (
     ("workdir", "Directory of a run: checkpoints, run.json, TensorBoard, results."),
     ("weights", "A weights file. Without it and --workdir, the model of the package."),
     ("checkpoint", "Which checkpoint of --workdir: 'latest' (default), 'best' or a step."),
-    ("image", "An image file or a directory of images."),
-    ("poses", "predict: a pose file, or 'auto'. eval: COCO keypoint results."),
+    ("image", "A photo, or a folder of photos."),
+    ("poses", "A pose file, or a folder with one a photo; predict: or 'auto'."),
+    (
+        "skeleton",
+        "Which parts --poses holds, as 'coco' or 'h36m'; default: as its names or number say.",
+    ),
     ("results", "COCO segmentation results of another method, to score instead."),
     ("annotations", "COCO annotations with poses; default: the training split."),
     ("split", "Only images with this 'split' field."),
@@ -222,6 +226,8 @@ def check(command: Command) -> None:
         raise UserError("--weights and --workdir both name a network; leave one out.")
     if "checkpoint" in given and "workdir" not in given:
         raise UserError("--checkpoint has no effect without the --workdir of a run.")
+    if "skeleton" in given and "poses" not in given:
+        raise UserError("--skeleton has no effect without --poses.")
     if "results" in given:
         for name in sorted(given & {*_NETWORK, "poses", "output"}):
             raise UserError(f"--{name} has no effect with --results, which are scored as they are.")

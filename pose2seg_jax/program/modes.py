@@ -2,15 +2,12 @@
 
 import hashlib
 import importlib.metadata
-import io
 import logging
 import os
-import pathlib
 from typing import NamedTuple
 
 import ml_collections
 import numpy as np
-import PIL.Image
 
 from pose2seg_jax import parallel, paths, random_roots
 from pose2seg_jax.alignment import templates as pose_templates
@@ -18,10 +15,6 @@ from pose2seg_jax.errors import UserError
 from pose2seg_jax.evaluation import coco_protocol
 from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.people import coco, coco_layout
-from pose2seg_jax.people.images import ImageError, open_image
-from pose2seg_jax.people.parts import NUM_PARTS
-from pose2seg_jax.people.pose_files import ImagePoses, read_poses
-from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.network import Network
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
 from pose2seg_jax.program import data
@@ -29,7 +22,6 @@ from pose2seg_jax.program.flags import Command, refuse_without_effect
 from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights.files import Weights
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _NUM_TEMPLATES = 2  # (paper)
 
 
@@ -86,7 +78,9 @@ def evaluate(command: Command) -> None:
         print(coco_protocol.evaluate_file(dataset, command.results).table())
         return
     trained = load_trained(command)
-    evaluator = data.open_evaluator(trained.config, trained.network(), command.poses)
+    evaluator = data.open_evaluator(
+        trained.config, trained.network(), command.poses, command.skeleton
+    )
     evaluated = evaluator.run(trained.weights.variables)
     output = command.output
     if output is None and command.workdir:
@@ -100,83 +94,21 @@ def evaluate(command: Command) -> None:
 
 
 def predict(command: Command) -> None:
-    """Writes a COCO results file, and one overlay for each image; the poses "auto" are estimated."""
-    from pose2seg_jax.prediction import pose_estimators
+    """Writes masks and pictures for photos."""
+    from pose2seg_jax.program.predict import predict as predict_photos
 
-    directory = paths.local(command.output, "--output")
-    if directory.resolve() == paths.local(command.image, "--image").resolve():
-        raise UserError(
-            f"--output={command.output}: is the folder of the photos; name another one."
-        )
-    paths.make_directory(directory, "--output")
     trained = load_trained(command)
     options = trained.config.prediction
-    predictor = Pose2SegPredictor(trained.network(), trained.weights.variables)
-    files = image_files(command.image)
-    threshold = options.part_score_threshold
-    estimate = None
-    matched: dict[pathlib.Path, ImagePoses] = {}
-    if command.poses == "auto":
-        estimate = pose_estimators.rtmo(score_threshold=threshold)
-    else:
-        matched = read_poses(paths.local(command.poses, "--poses"), files, threshold)
-    results, skipped, below = [], 0, 0
-    try:
-        for path in files:
-            found = matched.get(path)
-            if found is None:
-                if not estimate:
-                    logging.warning(
-                        "%s: %s holds no pose of this image; no mask is predicted.",
-                        path, command.poses,
-                    )  # fmt: skip
-                found = ImagePoses(path.stem, np.zeros((0, NUM_PARTS, 3), np.float32))
-            try:
-                picture = np.asarray(open_image(path, found.size).convert("RGB"))
-            except ImageError as error:
-                logging.warning("%s; skipped.", error)
-                skipped += 1
-                continue
-            if estimate:
-                found = ImagePoses(path.stem, *estimate(picture))
-            kept = _good_enough(found, options.person_score_threshold, command.poses)
-            below += int(np.sum(~kept))
-            poses = found.poses[kept]
-            scores = None if found.scores is None else found.scores[kept]
-            result = predictor(picture, poses, scores)
-            results += result.to_coco(found.image_id)
-            _save_picture(
-                directory / f"{path.name}_overlay.png",
-                overlays.overlay(picture, result.rles, poses),
-            )
-    finally:  # what is done is kept, whatever happens to the next image
-        coco_protocol.save_results(directory / "results.json", results)
-    if below:
-        logging.warning(
-            "%d persons with a score below prediction.person_score_threshold, %g, are left out.",
-            below, options.person_score_threshold,
-        )  # fmt: skip
-    if skipped:
-        logging.warning("skipped %d of %d images.", skipped, len(files))
-    print(f"{len(results)} masks and their overlays written to {directory}")
-
-
-def _good_enough(found: ImagePoses, threshold: float, source: str) -> np.ndarray:
-    """(P,) whether each person's score reaches the threshold."""
-    if found.scores is not None:
-        return found.scores >= threshold
-    if threshold and len(found.poses):
-        raise UserError(
-            f"{source}: holds no scores of persons, so prediction.person_score_threshold would have no"
-            " effect; leave it out."
-        )
-    return np.ones(len(found.poses), bool)
-
-
-def _save_picture(path: pathlib.Path, picture: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(picture).save(buffer, "PNG")
-    paths.write_atomically(path, buffer.getvalue())
+    predict_photos(
+        Pose2SegPredictor(trained.network(), trained.weights.variables),
+        command.image,
+        command.poses,
+        command.output,
+        part_score_threshold=options.part_score_threshold,
+        person_score_threshold=options.person_score_threshold,
+        drop_duplicates=options.drop_duplicates,
+        skeleton=command.skeleton,
+    )
 
 
 def report(command: Command) -> None:
@@ -327,23 +259,6 @@ def load_trained(command: Command) -> Trained:
             f" for): {'; '.join(differences)}. Leave these fields, or --config, out."
         )
     return Trained(loaded, config)
-
-
-def image_files(image: str) -> list[pathlib.Path]:
-    """Returns the image file of a path, or those in a directory, sorted.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = paths.local(image, "--image")
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES)
-        if not files:
-            raise UserError(f"{path}: holds no image ({', '.join(sorted(_IMAGE_SUFFIXES))}).")
-        return files
-    if not path.exists():
-        raise UserError(f"{path}: does not exist; --image takes an image file or a directory.")
-    return [path]
 
 
 def _check_output_file(output: str) -> None:

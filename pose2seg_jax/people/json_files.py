@@ -1,0 +1,77 @@
+"""JSON as programs write it: UTF-8 whatever the locale, with or without a byte-order mark, gzipped, or one value a line."""
+
+import gzip
+import json
+import os
+import zlib
+from typing import Any
+
+from pose2seg_jax import paths
+from pose2seg_jax.errors import UserError
+
+_GZIP = b"\x1f\x8b"
+
+
+class JsonError(UserError):
+    """A file that is missing or no JSON; the message names it and says what is wrong."""
+
+
+def load(path: str | os.PathLike) -> Any:
+    """Returns the content of a JSON file; that of JSON lines is a list.
+
+    Raises:
+        JsonError: missing, no JSON, or a key stands twice in one object, of which only the last would be read.
+    """
+    return parse(read_bytes(path), path)
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Returns the bytes of a file, unpacked where it is gzipped.
+
+    Raises:
+        JsonError: it cannot be read.
+    """
+    try:
+        data = paths.resolve(path).read_bytes()
+        return gzip.decompress(data) if data.startswith(_GZIP) else data
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise JsonError(f"{path}: cannot be read: {why}.") from None
+
+
+def parse(data: bytes, path: str | os.PathLike) -> Any:
+    """Returns the value that the bytes of a file hold; see `load`."""
+    try:
+        return _value_or_lines(data)
+    except _TwiceError as error:
+        raise JsonError(
+            f"{path}: the key {error.args[0]!r} stands more than once in one object, and only the last would be"
+            " read; join the values or take one out."
+        ) from None
+    except (ValueError, RecursionError) as error:  # also bytes and numbers that are no JSON
+        raise JsonError(f"{path}: is no JSON file: {error}.") from None
+
+
+def _value_or_lines(data: bytes) -> Any:
+    try:
+        return json.loads(data, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        lines = [line for line in data.splitlines() if line.strip()]
+        if not error.msg.startswith("Extra data") or len(lines) < 2:
+            raise
+        try:
+            return [json.loads(line, object_pairs_hook=_object) for line in lines]
+        except json.JSONDecodeError:
+            raise error from None  # it says more than one about a line
+
+
+class _TwiceError(Exception):
+    """The key that stands twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
+    return found

@@ -1,0 +1,143 @@
+"""Which format a pose file has, by what is in it, and the reader of that format."""
+
+import os
+import pathlib
+from typing import Any
+
+from pose2seg_jax import paths
+from pose2seg_jax.people import json_files
+from pose2seg_jax.people.pose_files import (
+    arrays,
+    coco_files,
+    mmpose,
+    ochuman_files,
+    openpose,
+    ultralytics,
+)  # fmt: skip
+from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError
+
+_FORMATS = (
+    "COCO annotations ('annotations'), COCO keypoint results (a list), OpenPose ('people'), MMPose ('instance_info', or a"
+    " list with 'keypoint_scores'), Ultralytics, OCHuman, YOLO labels (.txt), .npy, .npz"
+)
+# Endings of names after which the name of the photo is left, the longest first.
+_ENDINGS = (".predictions.json", "_keypoints.json", ".json", ".jsonl", ".txt", ".npy", ".npz")
+_IN_FOLDERS = (".json", ".jsonl", ".txt", ".npy", ".gz")
+_PICKLE = b"\x80"
+
+
+def read(path: str | os.PathLike) -> FileContent:
+    """Reads a pose file, or all of a folder, as its format has it.
+
+    Raises:
+        PoseFileError: it is of no known format, or contradicts its own.
+        JsonError: it cannot be read.
+    """
+    path = paths.local(path, "--poses")
+    if not path.is_dir():
+        return _read_file(path)
+    files = [f for f in sorted(path.iterdir()) if f.suffix.lower() in _IN_FOLDERS and f.name[0] != "."]  # fmt: skip
+    if not files:
+        raise PoseFileError(
+            f"{path}: holds no pose file (one a photo, as OpenPose, MMPose and YOLO write them: {', '.join(_IN_FOLDERS)})."
+        )
+    return _joined([_read_file(file) for file in files], path, files)
+
+
+def _joined(contents: list[FileContent], path: pathlib.Path, files: list[pathlib.Path]) -> FileContent:  # fmt: skip
+    """The files of a folder as one."""
+    first = contents[0]
+    for content, file in zip(contents, files, strict=True):
+        if (content.format, content.part_names) != (first.format, first.part_names):
+            raise PoseFileError(
+                f"{path}: holds files of different kinds: {files[0].name} ({first.format}), {file.name}"
+                f" ({content.format}); name one file, or a folder of one kind."
+            )
+        twice = set(content.images) & set(first.images) if content is not first else set()
+        if twice:
+            raise PoseFileError(f"{path}: {file.name} is of the image {twice.pop()}, as another file is.")  # fmt: skip
+        if content is not first:
+            first.images.update(content.images)
+            first.persons += content.persons
+            for reason, count in content.left_out.items():
+                first.left_out[reason] = first.left_out.get(reason, 0) + count
+    for image in first.images.values():
+        image.is_named = True  # in a folder, the name of each file says it
+    return first
+
+
+def _read_file(path: pathlib.Path) -> FileContent:
+    data = json_files.read_bytes(path)
+    name = own_name(path)
+    if data.startswith((arrays.NPY, arrays.ZIP)) or path.suffix.lower() in (".npy", ".npz"):
+        return arrays.read(data, path, name)
+    if data.startswith(_PICKLE):
+        raise PoseFileError(f"{path}: is a pickle, which is never opened; save JSON or .npy.")
+    if path.suffix.lower() == ".txt" and data.lstrip()[:1] not in (b"[", b"{"):
+        return ultralytics.labels(data.decode("utf-8", "replace"), path, name)
+    content = json_files.parse(data, path)
+    found = _read_object(content, path, name) if isinstance(content, dict) else None
+    if isinstance(content, list) and all(isinstance(entry, dict) for entry in content):
+        found = _read_list(content, path, name)
+    if found is None:
+        raise PoseFileError(f"{path}: is no pose file. Expected {_FORMATS}; found {_shown(content)}.")  # fmt: skip
+    return found
+
+
+def _read_object(content: dict[str, Any], path: pathlib.Path, name: str) -> FileContent | None:
+    if isinstance(content.get("annotations"), list):
+        return coco_files.annotations(content, path)
+    if "keypoint_names" in content and isinstance(content.get("images"), list):
+        return ochuman_files.read(content, path)
+    if "people" in content:
+        return openpose.frames([content], path, name)
+    if isinstance(content.get("instance_info"), list):
+        return _checked_mmpose(content["instance_info"], path, name, content.get("meta_info"))
+    if content and all(isinstance(v, dict) and "people" in v for v in content.values()):
+        return openpose.by_image(content, path)
+    if "keypoints" in content and "annotations" not in content:  # one person, as in a line of JSON
+        return _read_list([content], path, name)
+    return None
+
+
+def _read_list(content: list[dict[str, Any]], path: pathlib.Path, name: str) -> FileContent | None:
+    keys = set().union(*content)
+    if "people" in keys:
+        return openpose.frames(content, path, name)
+    if "instances" in keys:
+        return mmpose.instances(content, path, name)
+    if "segmentation" in keys and "keypoints" not in keys:
+        raise PoseFileError(f"{path}: holds results with masks; poses are results with 'keypoints'.")  # fmt: skip
+    if {"box", "confidence"} <= keys or any(isinstance(e.get("keypoints"), dict) for e in content):
+        return ultralytics.results(content, path, name)
+    if "keypoint_scores" in keys and "image_id" not in keys:
+        return mmpose.instances(content, path, name)
+    if "keypoints" in keys or not content:
+        return coco_files.results(content, path, name)
+    return None
+
+
+def _checked_mmpose(entries: list[Any], path: pathlib.Path, name: str, meta: Any) -> FileContent:
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise PoseFileError(f"{path}: 'instance_info' must be a list of objects.")
+    return mmpose.instances(entries, path, name, meta)
+
+
+def own_name(path: pathlib.Path) -> str:
+    """Returns the name of the photo that a pose file is named after."""
+    name = path.name.removesuffix(".gz")
+    for ending in _ENDINGS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return path.stem
+
+
+def _shown(content: Any) -> str:
+    if isinstance(content, dict):
+        return f"an object with {', '.join(map(repr, list(content)[:5])) or 'nothing'}"
+    if isinstance(content, list):
+        first = next((entry for entry in content if not isinstance(entry, dict)), None)
+        if first is not None:
+            return f"a list with {first!r:.40}"
+        return f"a list of objects with {', '.join(map(repr, list(content[0])[:5])) or 'nothing'}"
+    return f"{content!r:.40}"

@@ -1,0 +1,181 @@
+"""Which image of a pose file is which photo. One set of rules for prediction and evaluation.
+
+From the strictest rule to the loosest:
+
+1. the number by which the data set knows the photo (evaluation alone);
+2. the file name, and of several paths that end in it the one that goes on alike ("a/photo.jpg" is /data/a/photo.jpg);
+3. the same, upper and lower case and the form of accents aside;
+4. the name without its suffix ("photo.png" is photo.jpg);
+5. the whole name as a number (785 is 000000000785.jpg);
+6. the last number in the name (785 is frame_000785.jpg).
+
+A rule is used only where it is unique.
+"""
+
+import collections
+import os
+import pathlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from pose2seg_jax.people.images import IMAGE_SUFFIXES
+from pose2seg_jax.people.pose_files.content import FileImage, ImageKey, PoseFileError
+
+_ID, _NAME, _FOLDED, _STEM, _NUMBER, _LAST_NUMBER = range(6)
+_Rule = tuple[int, int, bool]  # which, minus the folders alike, whether the next folder differs
+
+
+class Photo(NamedTuple):
+    """A photo to find.
+
+    Attributes:
+        path: where it is, or its name.
+        id: its number in a data set; None outside of one.
+    """
+
+    path: str | os.PathLike
+    id: int | None = None
+
+
+def match(images: Mapping[ImageKey, FileImage], photos: Sequence[Photo], path: str | os.PathLike) -> dict[int, ImageKey]:  # fmt: skip
+    """Finds the images of a pose file among photos.
+
+    Args:
+        images: of the file, by key.
+        photos: to find.
+        path: of the file, for messages.
+
+    Returns:
+        Index of the photo -> key of its image. Photos that the file does not know are left out.
+
+    Raises:
+        PoseFileError: a rule that matches is not unique; the message lists the candidates.
+    """
+    if len(photos) == 1 and len(images) == 1:
+        key, image = next(iter(images.items()))
+        if not image.is_named:  # it names no photo, and there is one
+            return {0: key}
+    index = _Index(images)
+    by_rule: dict[_Rule, list[tuple[int, ImageKey]]] = collections.defaultdict(list)
+    for number, photo in enumerate(photos):
+        for rule, key in index.candidates(photo):
+            by_rule[rule].append((number, key))
+    found: dict[int, ImageKey] = {}
+    used: set[ImageKey] = set()
+    for rule in sorted(by_rule):
+        pairs = [(n, key) for n, key in by_rule[rule] if n not in found and key not in used]
+        _check_unique(pairs, images, photos, path)
+        found.update(pairs)
+        used.update(key for _, key in pairs)
+    return found
+
+
+def _check_unique(
+    pairs: list[tuple[int, ImageKey]],
+    images: Mapping[ImageKey, FileImage],
+    photos: Sequence[Photo],
+    path: str | os.PathLike,
+) -> None:
+    for number, count in collections.Counter(n for n, _ in pairs).items():
+        if count > 1:
+            names = ", ".join(str(images[key]) for n, key in pairs if n == number)
+            raise PoseFileError(
+                f"{path}: {photos[number].path} may be any of {names}; name the images in the file as the photos are"
+                " named, or leave the others out."
+            )
+    for key, count in collections.Counter(key for _, key in pairs).items():
+        if count > 1:
+            names = ", ".join(str(photos[n].path) for n, k in pairs if k == key)
+            raise PoseFileError(
+                f"{path}: its image {images[key]} may be any of the photos {names}; give only the one that it is of, or"
+                " rename them."
+            )
+
+
+class _Index:
+    """The images of a file by everything that a photo may be found by."""
+
+    def __init__(self, images: Mapping[ImageKey, FileImage]):
+        self._by_stem = collections.defaultdict(list)
+        self._by_number = collections.defaultdict(list)
+        self._by_id = collections.defaultdict(list)
+        for key, image in images.items():
+            name = image.name if image.name is not None else image.id
+            if isinstance(name, str):
+                parts = _components(name)
+                if parts:
+                    self._by_stem[_fold(_stem(parts[0]))].append((key, parts))
+            number = _whole_number(name)
+            if number is not None:
+                self._by_number[number].append(key)
+            number = _whole_number(image.id)
+            if number is not None:
+                self._by_id[number].append(key)
+
+    def candidates(self, photo: Photo) -> Iterator[tuple[_Rule, ImageKey]]:
+        """The images that may be a photo, each with its rule; the lowest is the strictest."""
+        if photo.id is not None:
+            for key in self._by_id[photo.id]:
+                yield (_ID, 0, False), key
+        parts = _components(os.fspath(photo.path))
+        stem = _stem(parts[0])
+        for key, other in self._by_stem.get(_fold(stem), []):
+            alike = _same_suffix(parts[0], other[0])
+            exact = alike and _stem(other[0]) == stem
+            rule = _NAME if exact else _FOLDED if alike else _STEM
+            common = _common(parts[1:], other[1:])
+            contradicts = common < min(len(parts), len(other)) - 1
+            yield (rule, -common, contradicts), key
+        if photo.id is not None:  # a data set says itself which number a photo has
+            return
+        numbers = re.findall(r"\d+", stem)
+        if stem.isdecimal():
+            yield from (((_NUMBER, 0, False), key) for key in self._by_number.get(int(stem), []))
+        elif numbers:
+            yield from (
+                ((_LAST_NUMBER, 0, False), k) for k in self._by_number.get(int(numbers[-1]), [])
+            )
+
+
+def _components(path: str) -> list[str]:
+    """The folders and the name of a path with slashes of either kind, the name first; as Unicode whatever the locale."""
+    if any("\ud800" <= character <= "\udfff" for character in path):
+        path = os.fsencode(path).decode("utf-8", "replace")
+    return [part for part in reversed(re.split(r"[/\\]", path)) if part not in ("", ".")]
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _stem(name: str) -> str:
+    return name[: -len(suffix)] if (suffix := _suffix(name)) else name
+
+
+def _suffix(name: str) -> str:
+    suffix = pathlib.PurePosixPath(name).suffix
+    return suffix if suffix.lower() in IMAGE_SUFFIXES else ""
+
+
+def _same_suffix(one: str, other: str) -> bool:
+    suffixes = {_suffix(one).lower(), _suffix(other).lower()}
+    return len(suffixes) == 1 or "" in suffixes
+
+
+def _common(one: Iterable[str], other: Iterable[str]) -> int:
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if _fold(a) != _fold(b):
+            break
+        count += 1
+    return count
+
+
+def _whole_number(name: ImageKey | None) -> int | None:
+    if isinstance(name, str):
+        parts = _components(name)
+        stem = _stem(parts[0]) if parts else ""
+        return int(stem) if stem.isdecimal() and len(stem) < 20 else None
+    return name

@@ -1,0 +1,234 @@
+"""The one form that every pose file is brought into."""
+
+import collections
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pose2seg_jax.people import skeletons
+from pose2seg_jax.people.parts import NUM_PARTS
+from pose2seg_jax.people.pose_files import formats, matching, numbers, plausibility, visibility
+from pose2seg_jax.people.pose_files.content import (
+    FileContent,
+    FileImage,
+    FilePerson,
+    ImageKey,
+    PoseFileError,
+)  # fmt: skip
+from pose2seg_jax.people.pose_files.duplicates import duplicates
+
+_LARGEST_SCORE = 1e6  # of a person
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImagePoses:
+    """The persons of one image.
+
+    Attributes:
+        image_id: as the pose file names the image.
+        poses: (P, 17, 3) x, y, and visibility: 0 missing, 1 hidden, 2 visible; in continuous image coordinates.
+        scores: (P,) of the persons; None where the file has none.
+        size: (height, width) where the file says it.
+        part_scores: (P, 17); NaN where the file has none.
+        ids: (P,) of the persons in the file.
+        fractions: whether x and y are fractions of the image's width and height.
+        left_out: reason -> how many parts or persons `on_photo` took out.
+    """
+
+    image_id: ImageKey
+    poses: np.ndarray
+    scores: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+    part_scores: np.ndarray | None = None
+    ids: tuple[Any, ...] = ()
+    fractions: bool = False
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def fits(self, height: int, width: int) -> bool:
+        """Returns whether no part lies outside of a photo."""
+        return not np.any(plausibility.outside(self._pixels(height, width), height, width))
+
+    def on_photo(
+        self, height: int, width: int, photo: Any, *, drop_duplicates: bool = True
+    ) -> "ImagePoses":
+        """Returns the poses in pixels of their photo, without what lies outside of it.
+
+        Args:
+            height: of the photo.
+            width: of the photo.
+            photo: names it in messages.
+            drop_duplicates: whether a person who is there twice is left out once.
+
+        Raises:
+            PoseFileError: the poses cannot be those of this photo.
+        """
+        poses = self._pixels(height, width)
+        plausibility.check_photo(poses, height, width, photo)
+        outside = plausibility.outside(poses, height, width)
+        poses[outside] = 0
+        kept = np.any(poses[..., 2] > 0, axis=1)
+        scores = np.ones(len(poses)) if self.scores is None else self.scores
+        twice = np.zeros(len(poses), bool)
+        if drop_duplicates:
+            twice[kept] = duplicates(poses[kept], scores[kept])
+        left_out = {
+            "parts outside of the photo": int(np.sum(outside)),
+            "persons without a part in the photo": int(np.sum(~kept)),
+            "persons who are there twice (config.prediction.drop_duplicates)": int(np.sum(twice)),
+        }
+        kept &= ~twice
+        return dataclasses.replace(
+            self,
+            poses=poses[kept],
+            scores=None if self.scores is None else self.scores[kept],
+            part_scores=None if self.part_scores is None else self.part_scores[kept],
+            ids=tuple(i for i, keep in zip(self.ids, kept, strict=False) if keep),
+            fractions=False,
+            left_out=left_out,
+        )
+
+    def _pixels(self, height: int, width: int) -> np.ndarray:
+        poses = self.poses.copy()
+        if self.fractions:
+            poses[..., :2] = poses[..., :2] * np.asarray([width, height], np.float32) + 0.5
+        return poses
+
+
+class PoseFile(NamedTuple):
+    """A pose file in the normal form.
+
+    Attributes:
+        path: of the file or folder.
+        images: all of its images by key, also those without persons.
+        poses: the persons of each image.
+    """
+
+    path: str | os.PathLike
+    images: dict[ImageKey, FileImage]
+    poses: dict[ImageKey, ImagePoses]
+
+    def match(self, photos: Sequence[matching.Photo]) -> dict[int, ImagePoses]:
+        """Returns index of the photo -> its persons; see `matching.match`."""
+        found = matching.match(self.images, photos, self.path)
+        return {number: self.poses[key] for number, key in found.items()}
+
+
+def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None) -> PoseFile:
+    """Reads a pose file of any format.
+
+    Args:
+        path: a file, or a folder with one file a photo.
+        threshold: of part scores: from it on a part is visible.
+        skeleton: a name of `skeletons.SKELETONS`; None to take the file's own names, or the number of parts.
+
+    Raises:
+        UserError: it cannot be read, or holds nobody whose pose can be used.
+    """
+    content = formats.read(path)
+    parts = _coco_parts(content, path, skeleton)
+    known = np.all(np.isfinite(parts), axis=-1) & np.any(parts[..., :2] != 0, axis=-1)
+    try:
+        decided = visibility.decide(parts[..., 2], known, threshold, content.visibilities)
+    except PoseFileError as error:
+        raise PoseFileError(f"{path}: {error}.") from None
+    if decided.remark:
+        logging.warning("%s: %s.", path, decided.remark)
+    seen = decided.states > 0
+    kept = np.any(seen, axis=1)
+    _check_anybody(path, content, decided.scores[known], kept, threshold)
+    say_left_out(path, {**content.left_out, "persons without a part": int(np.sum(~kept))})
+
+    fractions = content.fractions or plausibility.are_fractions(parts[..., :2][seen], path)
+    poses = np.where(seen[..., None], parts, 0).astype(np.float32)
+    poses[..., 2] = decided.states
+    if content.pixel_indices and not fractions:
+        poses[..., :2] += np.where(seen[..., None], np.float32(0.5), 0)
+    if content.part_names is None and skeleton is None:
+        plausibility.warn_of_parts(poses, path)
+    plausibility.warn_of_lying(poses[kept], path)
+    scores = _person_scores(content.persons, path)
+    rows = collections.defaultdict(list)
+    for index in np.flatnonzero(kept).tolist():
+        rows[content.persons[index].image].append(index)
+    found = {}
+    for key, image in content.images.items():
+        some = rows.get(key, [])
+        found[key] = ImagePoses(
+            image.id,
+            poses[some],
+            None if scores is None else scores[some],
+            image.size,
+            decided.scores[some],
+            tuple(content.persons[i].id for i in some),
+            fractions,
+        )
+    return PoseFile(path, content.images, found)
+
+
+def say_left_out(path: Any, left_out: Mapping[str, int]) -> None:
+    """Warns of what is left out of a file."""
+    for reason, count in left_out.items():
+        if count:
+            logging.warning("%s: left out: %s: %d.", path, reason, count)
+
+
+def _coco_parts(content: FileContent, path: Any, skeleton: str | None) -> np.ndarray:
+    """(P, 17, 3) float64 of COCO's parts; NaN where the file has no number, and where it has no such part."""
+    try:
+        names = content.part_names if skeleton is None else skeletons.parts_of(skeleton)
+        parts = numbers.file_parts(content.persons, len(names) if names else None, path)
+        names = names or skeletons.parts_by_length(parts.shape[1], path)
+        if parts.shape[1] != len(names):
+            raise skeletons.SkeletonError(f"persons have {parts.shape[1]} parts, but {len(names)} are named.")  # fmt: skip
+        columns = np.asarray(skeletons.columns_by_names(names))
+    except skeletons.SkeletonError as error:
+        raise PoseFileError(
+            f"{path}: {error} --skeleton=NAME says which parts a file holds."
+        ) from None
+    found = np.full((len(parts), NUM_PARTS, 3), np.nan)
+    there = columns >= 0
+    found[:, there] = parts[:, columns[there]]
+    lost = np.any(np.isnan(found[:, there]), axis=-1) & np.any(parts == parts, axis=(1, 2))[:, None]
+    if np.any(lost):
+        logging.warning(
+            "%s: parts without numbers (null, NaN, or a list that ends too early) are missing: %d.",
+            path, int(np.sum(lost)),
+        )  # fmt: skip
+    return found
+
+
+def _person_scores(persons: Sequence[FilePerson], path: Any) -> np.ndarray | None:
+    """(P,) 1 where a person has none; None where nobody has one."""
+    if all(person.score is None for person in persons):
+        return None
+    scores = [1.0 if person.score is None else person.score for person in persons]
+    for person, score in zip(persons, scores, strict=True):
+        number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not number or not 0 <= score < _LARGEST_SCORE:
+            raise PoseFileError(
+                f"{path}: {person.where}: 'score' must be a number, 0 or more, not {score!r:.40}."
+            )
+    return np.asarray(scores, np.float64)
+
+
+def _check_anybody(
+    path: Any, content: FileContent, scores: np.ndarray, kept: np.ndarray, threshold: float
+) -> None:
+    """Refuses a file that holds persons of whom nobody can be used, and says why."""
+    left_out = {reason: count for reason, count in content.left_out.items() if count}
+    if np.any(kept) or not (content.persons or left_out):
+        return
+    scores = scores[np.isfinite(scores)]
+    if scores.size:
+        raise PoseFileError(
+            f"{path}: all {scores.size} part scores are below {threshold:g}, the highest is {scores.max():.3g}, so no part is"
+            " left; --config.prediction.part_score_threshold sets another threshold."
+        )
+    if content.persons:
+        left_out["persons without a part (keypoints)"] = len(content.persons)
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
+    raise PoseFileError(f"{path}: holds no pose that can be used; left out: {reasons}.")

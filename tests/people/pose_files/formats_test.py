@@ -1,0 +1,244 @@
+"""Every format ends up as the same poses; what is no pose file is named."""
+
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+from conftest import ROOT, STANDING
+from pose_file_fixtures import HEIGHT, WIDTH, annotations, results
+
+from pose2seg_jax.people.parts import PART_NAMES
+from pose2seg_jax.people.pose_files import PoseFileError, read_poses
+from pose2seg_jax.people.skeletons import SKELETONS, columns_by_names
+
+_DOCUMENTED = re.findall(
+    r"### ([^\n]*)\n\n`([^`]*)`\n\n```(?:json|text)\n(.*?)\n```",
+    (ROOT / "docs/pose_files.md").read_text(),
+    flags=re.DOTALL,
+)
+
+
+def _in_order(poses, skeleton, third=2.0):
+    """The same persons with the parts of another skeleton; those that COCO lacks are anywhere."""
+    columns = columns_by_names(SKELETONS[skeleton])
+    found = np.full((len(poses), len(SKELETONS[skeleton]), 3), 5.0)
+    for part, column in enumerate(columns):
+        if column >= 0:
+            found[:, column] = poses[:, part]
+    found[..., 2] = third
+    return found
+
+
+def _check(found, poses, skeleton="coco"):
+    there = np.asarray(columns_by_names(SKELETONS[skeleton])) >= 0
+    assert len(found.poses) == len(poses)
+    np.testing.assert_allclose(found.poses[:, there, :2], poses[:, there, :2] + 0.5, atol=1e-3)
+    assert np.all(found.poses[:, there, 2] == 2)
+    assert not found.poses[:, ~there].any()
+
+
+@pytest.mark.parametrize(("title", "name", "text"), _DOCUMENTED)
+def test_the_examples_of_the_documentation(read, title, name, text):
+    found = read(text, name)
+    expected = np.round(STANDING * [200, 300])
+    assert found.poses.shape == (1, 17, 3), title
+    np.testing.assert_allclose(found.poses[0, :, :2], expected + 0.5, atol=0.01)
+    assert np.all(found.poses[0, :, 2] == 2)
+
+
+def test_every_format_has_an_example():
+    text = (ROOT / "docs/pose_files.md").read_text()
+    table = re.findall(r"^\| \[(.*?)\]\(#", text, flags=re.MULTILINE)
+    assert [title for title, _, _ in _DOCUMENTED] == table
+    assert len(table) >= 9
+    skeletons = re.findall(r"^\| `(\w+)` \| (\d+) \|", text, flags=re.MULTILINE)
+    assert skeletons == [(name, str(len(parts))) for name, parts in SKELETONS.items()]
+
+
+@pytest.mark.parametrize("name", SKELETONS)
+def test_every_skeleton_by_flag_by_names_and_by_length(read, poses, name):
+    content = results(_in_order(poses, name, 0.9))
+    _check(read(content, skeleton=name), poses, name)
+    _check(read(annotations(_in_order(poses, name), list(SKELETONS[name]))), poses, name)
+    if name not in ("h36m", "posetrack", "ai_challenger"):  # as many parts as another one
+        _check(read(content), poses, name)
+
+
+def test_names_in_another_order_decide(read, poses):
+    order = np.random.RandomState(0).permutation(17)
+    names = [PART_NAMES[i] for i in order]
+    _check(read(annotations(poses[:, order], names)), poses)
+    meta = {"keypoint_id2name": {str(i): name for i, name in enumerate(names)}}
+    instances = [{"keypoints": p[order, :2].tolist(), "keypoint_scores": [0.9] * 17} for p in poses]
+    _check(read({"meta_info": meta, "instance_info": instances}, "photo.json"), poses)
+
+
+def _openpose(poses, skeleton="body_25", third=0.9):
+    parts = _in_order(poses, skeleton, third)
+    return {"people": [{"pose_keypoints_2d": person.ravel().tolist()} for person in parts]}
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("photo_keypoints.json", lambda p: _openpose(p)),
+        ("photo_keypoints.json", lambda p: _openpose(p, "openpose_18")),
+        ("alphapose-results.json", lambda p: {"photo.jpg": {"version": 0.1, **_openpose(p, "openpose_18")}}),
+        ("photo.json", lambda p: [_openpose(p, "openpose_18", 1) | {"canvas_height": HEIGHT, "canvas_width": WIDTH}]),
+        ("dwpose.json", lambda p: [_openpose(p, "openpose_18", 1)]),
+        ("results.json", lambda p: [e | {"image_path": e.pop("image_id")} for e in results(p)]),
+        ("results.json", lambda p: [e | {"filename": e.pop("image_id")} for e in results(p)]),
+        ("results.json", lambda p: [e | {"keypoints": [e["keypoints"]]} for e in results(p)]),
+        ("results.json", lambda p: [e | {"keypoints": x.tolist()} for e, x in zip(results(p), p, strict=True)]),
+        ("results.json", lambda p: [e | {"keypoints": x[:, :2].tolist()} for e, x in zip(results(p), p, strict=True)]),
+        ("results.json", lambda p: [e | {"keypoints": x[:, :2].ravel().tolist()} for e, x in zip(results(p), p, strict=True)]),
+        ("results.json", lambda p: [e | {"keypoints": [str(v) for v in e["keypoints"]]} for e in results(p)]),
+        ("photo.json", lambda p: [{"score": 0.8, "keypoints": [{"x": x, "y": y, "score": 0.7} for x, y, _ in q.tolist()]} for q in p]),
+        ("results.json.gz", lambda p: results(p)),
+        ("photo.json", lambda p: [{"bbox": [[0, 0, 5, 5]], "bbox_score": 0.7, "keypoints": q[:, :2].tolist(), "keypoint_scores": [0.6] * 17} for q in p]),
+        ("photo.json", lambda p: [{"name": "person", "class": 0, "confidence": 0.8, "box": {}, "keypoints": {"x": q[:, 0].tolist(), "y": q[:, 1].tolist()}} for q in p]),
+        ("photo.json", lambda p: [{"name": "dog", "class": 16, "confidence": 0.8, "box": {}}, *({"class": 0, "confidence": 0.8, "box": {}, "keypoints": {"x": q[:, 0].tolist(), "y": q[:, 1].tolist()}} for q in p)]),
+        ("photo.txt", lambda p: "\n".join("0 .5 .5 .2 .2 " + " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y, _ in q) for q in p)),
+        ("photo.txt", lambda p: "\n".join("0 .5 .5 .2 .2 " + " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f} 0.9" for x, y, _ in q) + " 0.77 3" for q in p)),
+        ("photo.txt", lambda p: "16 .1 .1 .1 .1\n\n" + "\n".join("0 .5 .5 .2 .2 " + " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f} 2" for x, y, _ in q) for q in p)),
+    ],
+)  # fmt: skip
+def test_other_forms_of_the_formats(read, poses, name, make):
+    skeleton = "coco"
+    _check(read(make(poses), name), poses, skeleton)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "int32", "uint16"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_any_number_type(read, poses, dtype, order):
+    found = read(np.asarray(poses, dtype, order=order), "photo.npy")
+    np.testing.assert_array_equal(found.poses, poses)  # continuous: nothing is added
+
+
+def test_arrays_of_other_shapes_and_names(read, poses, tmp_path, photo):
+    np.testing.assert_array_equal(read(poses[0], "a.npy").poses, poses[:1])  # one person
+    np.testing.assert_array_equal(read(poses[..., :2], "b.npy").poses, poses)  # all visible
+    np.savez(tmp_path / "c.npz", poses)  # under NumPy's own name
+    np.testing.assert_array_equal(read_poses(tmp_path / "c.npz", [photo], 0.3)[photo].poses, poses)
+    np.savez(tmp_path / "d.npz", **{"photo.jpg": poses, "other.jpg": poses[:1]})
+    found = read_poses(tmp_path / "d.npz", [photo, tmp_path / "other.jpg"], 0.3)
+    assert [len(image.poses) for image in found.values()] == [2, 1]
+    upper = tmp_path / "E.NPY"
+    upper.write_bytes((tmp_path / "a.npy").read_bytes())
+    assert len(read_poses(upper, [photo], 0.3)[photo].poses) == 1
+
+
+def test_folders_hold_one_file_a_photo(save, poses, tmp_path, photo):
+    other = tmp_path / "other.png"
+    for folder, end, make in (
+        ("openpose", "_keypoints.json", _openpose),
+        ("openpifpaf", ".jpg.predictions.json", lambda p: [{"keypoints": q.ravel().tolist(), "score": 1} for q in p]),
+        ("numpy", ".npy", lambda p: p - 0.5),
+    ):  # fmt: skip
+        save(make(poses), f"{folder}/photo{end}")
+        save(make(poses[:1]), f"{folder}/other{end}")
+        save("no pose", f"{folder}/notes.md")
+        found = read_poses(tmp_path / folder, [photo, other], 0.3)
+        np.testing.assert_allclose(found[photo].poses[:, 5:, :2], poses[:, 5:, :2] + (0.5 if folder != "numpy" else -0.5))  # fmt: skip
+        assert len(found[other].poses) == 1
+    save(results(poses), "openpose/z.json")
+    with pytest.raises(PoseFileError, match=r"different kinds: .*\(OpenPose\), z.json"):
+        read_poses(tmp_path / "openpose", [photo], 0.3)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PoseFileError, match="empty: holds no pose file"):
+        read_poses(tmp_path / "empty", [photo], 0.3)
+
+
+def test_frames_of_a_video_are_numbered(save, poses, tmp_path):
+    frames = [tmp_path / f"frame_{i:05}.jpg" for i in (1, 2)]
+    content = {
+        "meta_info": {},
+        "instance_info": [
+            {"frame_id": i, "instances": [{"keypoints": p[:, :2].tolist(), "keypoint_scores": [1] * 17} for p in poses[:i]]}
+            for i in (1, 2)
+        ],
+    }  # fmt: skip
+    found = read_poses(save(content, "video.json"), frames, 0.3)
+    assert [len(found[frame].poses) for frame in frames] == [1, 2]
+    several = [_openpose(poses[:1]), _openpose(poses)]  # numbered from 0
+    found = read_poses(save(several, "controlnet.json"), frames[:1], 0.3)
+    assert len(found[frames[0]].poses) == 2
+
+
+def test_scores_of_persons_are_kept_whatever_they_are_called(read, poses):
+    assert read(results(poses, score=0.7)).scores.tolist() == [0.7, 0.7]
+    entry = {
+        "keypoints": poses[0, :, :2].tolist(),
+        "keypoint_scores": [0.6] * 17,
+        "bbox_score": 0.25,
+    }
+    assert read([entry], "photo.json").scores.tolist() == [0.25]
+    assert read(results(poses)).scores is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", {"shapes": []}, r"is no pose file. Expected COCO annotations.*found an object with 'shapes'"),
+        ("a.json", 5, "is no pose file.*found 5"),
+        ("a.json", [5, 6], "is no pose file.*found a list with 5"),
+        ("a.json", [{"bbox": [1]}], "is no pose file.*found a list of objects with 'bbox'"),
+        ("a.json", "{", "is no JSON file"),
+        ("a.json", pickle.dumps([1]), "is a pickle, which is never opened"),
+        ("a.json", {"people": 5}, "no list 'people'"),
+        ("a.json", {"people": [{"pose_keypoints_2d": [1, 2]}]}, r"people\[0\]: 'keypoints' must hold 3 numbers"),
+        ("a.json", {"people": [5]}, r"people\[0\]: has no 'pose_keypoints_2d'"),
+        ("a.json", {"people": [{"pose_keypoints_2d": [9, 9, 1] * 15}]}, "persons have 15 parts, as no known"),
+        ("a.json", {"people": [{"pose_keypoints_2d": [-0.5, 0.5, 1] * 25}]}, "--keypoint_scale 0"),
+        ("a.json", [{"image_id": "photo.jpg", "segmentation": {}}], "holds results with masks"),
+        ("a.json", [{"image_id": None, "keypoints": [1] * 51}], "result 0: 'image_id' must name its image"),
+        ("a.json", [{"image_id": 1, "keypoints": "1 2 3"}], "result 0: 'keypoints' must be a list of numbers, not '1 2 3'"),
+        ("a.json", {"annotations": [{"image_id": 5}], "images": []}, "no annotation has 'keypoints'"),
+        ("a.json", {"annotations": [{"image_id": 5, "keypoints": [1] * 51}]}, "image_id 5 is not in 'images'"),
+        ("a.json", {"annotations": [], "images": [5]}, "'images' must be a list of objects"),
+        ("a.json", {"annotations": [], "images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}]}, "id 1 stands twice"),
+        ("a.json", {"annotations": [], "categories": [{"id": 3, "name": "dog"}]}, "no category 'person', but dog"),
+        ("other_keypoints.json", {"people": []}, None),
+        ("a.npy", np.zeros((2, 17, 4)), r"shape \(P, 17, 3\).*\(2, 17, 4\)"),
+        ("a.npy", np.zeros((2, 15, 3)) + 9, "15 parts, as no known skeleton"),
+        ("a.npy", np.zeros((2, 17, 3), complex), "must be numbers"),
+        ("a.npy", "no array", "cannot be read as arrays"),
+        ("a.npz", "no archive", "cannot be read as arrays"),
+        ("a.txt", "0 0.5 0.5 0.1 0.1 0.3 0.3", "line 1 holds 7 numbers"),
+        ("a.txt", "my notes", "line 1 must hold numbers"),
+        ("a.txt", "3 0.5 0.5 0.1 0.1", "other classes than 0"),
+    ],
+)  # fmt: skip
+def test_other_files_are_named_with_what_gave_them_away(save, photo, name, content, message):
+    path = save(content, name)
+    if message is None:  # nobody is a defined answer
+        assert read_poses(path, [photo], 0.3)[photo].poses.shape == (0, 17, 3)
+        return
+    with pytest.raises(Exception, match=message) as error:
+        read_poses(path, [photo], 0.3)
+    assert type(error.value).__name__ in ("PoseFileError", "JsonError")
+    assert name in str(error.value)
+
+
+def test_objects_are_never_unpickled(tmp_path, photo):
+    class Bomb:
+        def __reduce__(self):
+            return (pytest.fail, ("it was unpickled",))
+
+    path = tmp_path / "a.npy"
+    np.save(path, np.asarray([Bomb()], object), allow_pickle=True)
+    with pytest.raises(PoseFileError, match="Pickled objects are never opened"):
+        read_poses(path, [photo], 0.3)
+
+
+def test_a_file_of_a_whole_data_set_serves_one_photo(coco_dir, photo, tmp_path):
+    images = sorted((coco_dir / "val2017").iterdir())
+    file = coco_dir / "annotations/person_keypoints_val2017.json"
+    matched = read_poses(file, images, 0.3)
+    assert [len(matched[image].poses) for image in images] == [1, 7, 2, 1, 1]
+    assert list(read_poses(file, images[1:2], 0.3)) == images[1:2]
+    known = json.loads(file.read_text())["images"][0]["file_name"]
+    with pytest.raises(PoseFileError, match=f"holds no pose of .*photo.jpg; it knows {known}"):
+        read_poses(file, [photo], 0.3)
