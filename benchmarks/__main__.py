@@ -15,6 +15,7 @@ from benchmarks import rows
 
 _PARTS = (
     "startup",
+    "pose_files",
     "input_stream",
     "training",
     "stages",

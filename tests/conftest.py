@@ -1,10 +1,19 @@
 """Shared fixtures. Array shapes of the package are checked in all tests (jaxtyping + beartype)."""
 
+import getpass
 import os
+import tempfile
 
 # Before jax is imported: four CPU devices, for the tests of data parallelism.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# Most of the tests' time is compilation: without optimisation, and once for all processes of all runs.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get(
+    "JAX_COMPILATION_CACHE_DIR",
+    os.path.join(tempfile.gettempdir(), f"pose2seg-jax-tests-{getpass.getuser()}"),
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import json
 import pathlib
@@ -31,30 +40,6 @@ STANDING = np.array(
         [0.43, 0.52], [0.58, 0.72], [0.42, 0.72], [0.58, 0.93], [0.42, 0.93],
     ]
 )  # fmt: skip
-
-
-@pytest.fixture
-def quick_compile():
-    """Compiles without optimising, which halves the time of a test that runs a network once."""
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module")
-def compile_once(tmp_path_factory):
-    """Keeps what is compiled on disk, for a module that trains the same network many times."""
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

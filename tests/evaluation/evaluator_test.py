@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, count_compilations, tiny_config, tiny_weights
+from conftest import ROOT, count_compilations, standing_pose, tiny_config, tiny_weights
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax.alignment import pose_noise
@@ -18,14 +18,11 @@ from pose2seg_jax.people import coco
 from pose2seg_jax.prediction.network import Network
 from pose2seg_jax.program import data
 
-pytestmark = pytest.mark.usefixtures("compile_once")
-
 
 def _evaluator(config):
     return data.open_evaluator(config, Network(tiny_weights().spec))
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_an_evaluator_compiles_in_its_first_run_only(coco_dir, tmp_path):
     evaluator = _evaluator(tiny_config(coco_dir, tmp_path))
     first, second = (tiny_weights(seed).variables for seed in (0, 1))
@@ -37,7 +34,6 @@ def test_an_evaluator_compiles_in_its_first_run_only(coco_dir, tmp_path):
     assert [e["score"] for e in before.results] != [e["score"] for e in after.results]
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("batch_size", [3])
 def test_a_batch_of_any_size_is_padded(coco_dir, tmp_path, batch_size):
     assert jax.local_device_count() == 4  # which no batch size here divides
@@ -51,7 +47,6 @@ def test_a_batch_of_any_size_is_padded(coco_dir, tmp_path, batch_size):
         _evaluator(config)
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_images_that_cannot_be_read_are_named_and_left_out(coco_dir, tmp_path, caplog):
     images = sorted((coco_dir / "val2017").iterdir())
     images[1].write_bytes(b"")  # the crowd of seven
@@ -126,11 +121,11 @@ def test_scores_of_estimated_poses_are_kept(coco_dir, tmp_path):
         {
             "image_id": image.id,
             "category_id": 1,
-            "keypoints": [5.0, 5.0, 0.9] * 17,
+            "keypoints": (standing_pose(x, 5, 80) * [1, 1, 0.45]).ravel().tolist(),
             "score": score,
         }
         for image in dataset.images[:2]
-        for score in (0.01, 0.9)
+        for x, score in ((5, 0.01), (50, 0.9))
     ]
     path = tmp_path / "poses.json"
     path.write_text(json.dumps(entries))

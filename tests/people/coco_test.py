@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import coco, masks
+from pose2seg_jax.people.json_files import JsonError
 
 SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]
 POSE = [12, 15, 2, 20, 16, 1] + [0] * 45

@@ -136,8 +136,8 @@ def _shown(content: Any) -> str:
     if isinstance(content, dict):
         return f"an object with {', '.join(map(repr, list(content)[:5])) or 'nothing'}"
     if isinstance(content, list):
-        first = next((entry for entry in content if not isinstance(entry, dict)), None)
-        if first is not None:
-            return f"a list with {first!r:.40}"
+        others = [entry for entry in content if not isinstance(entry, dict)]
+        if others:
+            return f"a list with {others[0]!r:.40}"
         return f"a list of objects with {', '.join(map(repr, list(content[0])[:5])) or 'nothing'}"
     return f"{content!r:.40}"

@@ -13,6 +13,7 @@ A rule is used only where it is unique.
 """
 
 import collections
+import contextlib
 import os
 import pathlib
 import re
@@ -141,8 +142,8 @@ class _Index:
 
 def _components(path: str) -> list[str]:
     """The folders and the name of a path with slashes of either kind, the name first; as Unicode whatever the locale."""
-    if any("\ud800" <= character <= "\udfff" for character in path):
-        path = os.fsencode(path).decode("utf-8", "replace")
+    with contextlib.suppress(UnicodeEncodeError):
+        path = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return [part for part in reversed(re.split(r"[/\\]", path)) if part not in ("", ".")]
 
 

@@ -22,6 +22,7 @@ from pose2seg_jax.people.pose_files.content import (
 from pose2seg_jax.people.pose_files.duplicates import duplicates
 
 _LARGEST_SCORE = 1e6  # of a person
+_FARTHEST = 1e6  # pixels; more is as much outside of every photo
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -143,7 +144,7 @@ def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None)
     say_left_out(path, {**content.left_out, "persons without a part": int(np.sum(~kept))})
 
     fractions = content.fractions or plausibility.are_fractions(parts[..., :2][seen], path)
-    poses = np.where(seen[..., None], parts, 0).astype(np.float32)
+    poses = np.where(seen[..., None], np.clip(parts, -_FARTHEST, _FARTHEST), 0).astype(np.float32)
     poses[..., 2] = decided.states
     if content.pixel_indices and not fractions:
         poses[..., :2] += np.where(seen[..., None], np.float32(0.5), 0)

@@ -1,0 +1,124 @@
+"""Valid files of every format with something changed: poses or one clear error, never a stack trace or odd numbers.
+
+POSE2SEG_MUTATIONS=10000 python -m pytest tests/people/pose_files/mutations_test.py    # of each format
+"""
+
+import copy
+import io
+import json
+import os
+import random
+import re
+import warnings
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from pose_file_fixtures import HEIGHT, WIDTH
+
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.people.pose_files import read_poses
+
+_COUNT = int(os.environ.get("POSE2SEG_MUTATIONS", "150"))
+_EXAMPLES = re.findall(
+    r"### ([^\n]*)\n\n`([^`]*)`\n\n```(?:json|text)\n(.*?)\n```",
+    (ROOT / "docs/pose_files.md").read_text(),
+    flags=re.DOTALL,
+)
+_FRAMES = {
+    "meta_info": {"keypoint_id2name": {"0": "nose"}},
+    "instance_info": [{"frame_id": 1, "instances": [{"keypoints": [[9, 9]] * 17, "keypoint_scores": [0.9] * 17}]}],
+}  # fmt: skip
+_MORE = [("MMPose video", "video.json", json.dumps(_FRAMES)), ("array", "a.npy", ""), ("arrays", "a.npz", "")]  # fmt: skip
+_ODD = (
+    None, True, False, 0, -1, 1, 2, 3, 0.5, 99.5, -0.0, 1e9, -1e9, 1e308, 10**25, 10**400, -(10**400), float("nan"),
+    float("inf"), float("-inf"), "", "1", "nan", "person", "é\ud800", "x" * 5000, [], {}, [[]], [None], [[[[[[1]]]]]],
+    {"x": 1}, {"keypoints": []}, [1, 2], [0, 0, 0] * 17, [[1, 2, 3]] * 17, [0.5] * 34,
+)  # fmt: skip
+
+
+def _places(value, path=()):
+    """The paths of all values inside a value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()  # fmt: skip
+    for key, inner in items:
+        yield (*path, key)
+        yield from _places(inner, (*path, key))
+
+
+def _mutated(value, rng):
+    """A value with one to three changes."""
+    value = copy.deepcopy(value)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        places = list(_places(value))
+        if not places:
+            return value
+        short = [p for p in places if len(p) <= 3]
+        *path, key = rng.choice(short if rng.random() < 0.5 else places)
+        parent = value
+        for step in path:
+            parent = parent[step]
+        change = rng.randrange(6)
+        if change == 0:
+            parent.pop(key)
+        elif change == 1:
+            parent[key] = [parent[key]]
+        elif change == 2 and isinstance(parent, list):
+            parent.insert(key, copy.deepcopy(parent[key]))
+        elif change == 3 and isinstance(parent, dict):
+            parent[rng.choice(("id", "people", "x", key + "s"))] = parent.pop(key)
+        else:
+            parent[key] = copy.deepcopy(rng.choice(_ODD))
+    return value
+
+
+def _bytes(name, text, rng):
+    """A mutated file."""
+    if name.endswith((".npy", ".npz")):
+        poses = np.round(np.random.RandomState(0).rand(2, 17, 3) * [WIDTH, HEIGHT, 1], 2)
+        poses = rng.choice((poses, poses.astype(">f2"), poses.astype(complex), poses[0], poses[:, :5], poses.T))  # fmt: skip
+        poses.flat[rng.randrange(poses.size)] = rng.choice((np.nan, np.inf, -1, 3, 0, 5e4))
+        buffer = io.BytesIO()
+        np.savez(buffer, photo=poses) if name.endswith("z") else np.save(buffer, poses)
+        data = buffer.getvalue()
+    elif name.endswith(".txt"):
+        words = text.split()
+        for _ in range(rng.choice((1, 2))):
+            words[rng.randrange(len(words))] = rng.choice(("nan", "inf", "-1", "3", "1e400", "x", "", "0", "\n"))  # fmt: skip
+        data = " ".join(words).encode()
+    elif name.endswith(".jsonl"):
+        lines = [json.dumps(_mutated(json.loads(line), rng)) for line in text.splitlines()]
+        data = "\n".join(lines).encode()
+    else:
+        data = json.dumps(_mutated(json.loads(text), rng)).encode()
+    if rng.random() < 0.1:  # a damaged file
+        at = rng.randrange(len(data) + 1)
+        data = rng.choice((data[:at], data[:at] + bytes([rng.randrange(256)]) + data[at + 1 :], data[at:]))  # fmt: skip
+    return data
+
+
+@pytest.mark.parametrize(("title", "name", "text"), [*_EXAMPLES, *_MORE], ids=lambda v: str(v)[:20])
+def test_mutated_files(title, name, text, tmp_path):
+    photo, path = tmp_path / "photo.jpg", tmp_path / name
+    read = refused = 0
+    for seed in range(_COUNT):
+        rng = random.Random(f"{title} {seed}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of NumPy, when the mutation itself is made
+            data = _bytes(name, text, rng)
+        path.write_bytes(data)
+        try:
+            for found in read_poses(path, [photo], 0.3).values():
+                placed = found.on_photo(HEIGHT, WIDTH, photo)
+                assert placed.poses.dtype == np.float32
+                assert np.all(np.isfinite(placed.poses)), data[:500]
+                assert np.all(np.isin(placed.poses[..., 2], (0, 1, 2))), data[:500]
+                assert np.all(np.any(placed.poses[..., 2] > 0, axis=1)), data[:500]
+                assert placed.poses[..., :2].max(initial=0) <= HEIGHT + 1.5
+                assert placed.scores is None or np.all(placed.scores >= 0)
+                read += 1
+        except UserError:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"{title}, mutation {seed}: {data[:800]!r}") from error
+    assert read > 0
+    assert refused > 0
