@@ -11,6 +11,7 @@ from pose2seg_jax.people.pose_files.content import (
     ImageKey,
     PoseFileError,
     image_key,
+    whole_number,
     whole_size,
 )  # fmt: skip
 
@@ -63,7 +64,9 @@ def annotations(content: dict[str, Any], path: str | os.PathLike) -> FileContent
             left_out["crowds (iscrowd)"] += 1
             continue
         key = image_key(entry.get("image_id"))
-        if key not in images:
+        if key is not None and "images" not in content:
+            images[key] = FileImage(key)
+        elif key not in images:
             key = _other_spelling(key, images)
         if key is None:
             raise PoseFileError(
@@ -130,10 +133,8 @@ def _person_categories(
 
 def _other_spelling(key: ImageKey | None, images: dict[ImageKey, FileImage]) -> ImageKey | None:
     """The key of an image for "7" in place of 7, and the other way round."""
-    if isinstance(key, str) and key.isdecimal() and int(key) in images:
-        return int(key)
-    text = str(key)
-    return text if text in images else None
+    other = whole_number(key) if isinstance(key, str) else str(key)
+    return other if other in images else None
 
 
 def _part_names(names: Any, path: str | os.PathLike) -> tuple[str, ...] | None:

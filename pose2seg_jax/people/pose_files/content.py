@@ -6,6 +6,8 @@ from typing import Any
 
 from pose2seg_jax.errors import UserError
 
+_MOST_DIGITS = 18  # of a number in a name
+
 # How a file names an image: by a number, or by a name.
 ImageKey = int | str
 
@@ -89,6 +91,11 @@ def whole_size(height: Any, width: Any) -> tuple[int, int] | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return whole if whole == size and min(whole) > 0 else None
+
+
+def whole_number(text: str) -> int | None:
+    """Returns the number that a text is; None where it is none, or one of more than 18 digits."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def image_key(value: Any) -> ImageKey | None:

@@ -22,7 +22,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pose2seg_jax.people.images import IMAGE_SUFFIXES
-from pose2seg_jax.people.pose_files.content import FileImage, ImageKey, PoseFileError
+from pose2seg_jax.people.pose_files.content import (
+    FileImage,
+    ImageKey,
+    PoseFileError,
+    whole_number,
+)  # fmt: skip
 
 _ID, _NAME, _FOLDED, _STEM, _NUMBER, _LAST_NUMBER = range(6)
 _Rule = tuple[int, int, bool]  # which, minus the folders alike, whether the next folder differs
@@ -99,9 +104,9 @@ class _Index:
     """The images of a file by everything that a photo may be found by."""
 
     def __init__(self, images: Mapping[ImageKey, FileImage]):
-        self._by_stem = collections.defaultdict(list)
-        self._by_number = collections.defaultdict(list)
-        self._by_id = collections.defaultdict(list)
+        self._by_stem: dict[str, list] = collections.defaultdict(list)
+        self._by_number: dict[int | None, list] = collections.defaultdict(list)
+        self._by_id: dict[int, list] = collections.defaultdict(list)
         for key, image in images.items():
             name = image.name if image.name is not None else image.id
             if isinstance(name, str):
@@ -131,13 +136,10 @@ class _Index:
             yield (rule, -common, contradicts), key
         if photo.id is not None:  # a data set says itself which number a photo has
             return
-        numbers = re.findall(r"\d+", stem)
-        if stem.isdecimal():
-            yield from (((_NUMBER, 0, False), key) for key in self._by_number.get(int(stem), []))
-        elif numbers:
-            yield from (
-                ((_LAST_NUMBER, 0, False), k) for k in self._by_number.get(int(numbers[-1]), [])
-            )
+        *_, last = re.findall(r"\d+", stem) or [""]
+        rule = _NUMBER if last == stem else _LAST_NUMBER
+        for key in self._by_number.get(whole_number(last), []):
+            yield (rule, 0, False), key
 
 
 def _components(path: str) -> list[str]:
@@ -178,5 +180,5 @@ def _whole_number(name: ImageKey | None) -> int | None:
     if isinstance(name, str):
         parts = _components(name)
         stem = _stem(parts[0]) if parts else ""
-        return int(stem) if stem.isdecimal() and len(stem) < 20 else None
+        return whole_number(stem)
     return name

@@ -196,7 +196,7 @@ def test_scores_of_persons_are_kept_whatever_they_are_called(read, poses):
         ("a.json", [{"image_id": None, "keypoints": [1] * 51}], "result 0: 'image_id' must name its image"),
         ("a.json", [{"image_id": 1, "keypoints": "1 2 3"}], "result 0: 'keypoints' must be a list of numbers, not '1 2 3'"),
         ("a.json", {"annotations": [{"image_id": 5}], "images": []}, "no annotation has 'keypoints'"),
-        ("a.json", {"annotations": [{"image_id": 5, "keypoints": [1] * 51}]}, "image_id 5 is not in 'images'"),
+        ("a.json", {"images": [{"id": 1}], "annotations": [{"image_id": 5, "keypoints": [1] * 51}]}, "image_id 5 is not in 'images'"),
         ("a.json", {"annotations": [], "images": [5]}, "'images' must be a list of objects"),
         ("a.json", {"annotations": [], "images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}]}, "id 1 stands twice"),
         ("a.json", {"annotations": [], "categories": [{"id": 3, "name": "dog"}]}, "no category 'person', but dog"),
