@@ -109,6 +109,7 @@ def test_four_devices_equal_one_and_compile_once(tmp_path):
     assert max(np.abs(g).max() for g in jax.tree.leaves(states[0].opt_state["backbone"])) > 1e-3
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_every_device_holds_the_same_state(tmp_path):
     config = tiny_config(tmp_path, tmp_path)
     options = TrainOptions.from_config(config)

@@ -296,7 +296,14 @@ def evaluate_file(dataset: coco.Dataset, results_file: str | os.PathLike) -> Eva
         persons.append({**entry, "image_id": image.id, "segmentation": mask})
     twice = len(persons) - len({(p["image_id"], p["segmentation"]["counts"]) for p in persons})
     if twice:
-        logging.warning("%s: %d masks stand there twice, and count as false.", results_file, twice)
+        logging.warning(
+            "%s: masks that the file holds twice count as false: %d.", results_file, twice
+        )
+    absent = {image.id for image in dataset.posed_images} - set(known.values())
+    if absent:
+        logging.warning(
+            "%s: images of the data set without a result: %d.", results_file, len(absent)
+        )
     name = os.path.basename(results_file)
     return evaluate_results(dataset.images, persons, name, annotated=False, data=dataset.name)
 

@@ -242,7 +242,10 @@ def estimated_persons(
         kept = scores >= person_score_threshold
         boxes = np.zeros((int(kept.sum()), 4), np.float32)
         persons[image_id] = Persons(found.poses[kept], boxes, None, scores[kept])
-    pose_files.say_left_out(path, left_out)
+    left_out["images of the data set that the file does not name"] = sum(
+        image.id not in persons for image in dataset.posed_images
+    )
+    pose_files.warn_left_out(path, left_out)
     return persons
 
 

@@ -132,7 +132,7 @@ def read(path: str | os.PathLike, content: Any = None) -> Dataset:
         content: what is in it, where it has been loaded already.
 
     Raises:
-        CocoError: the file is missing, is no COCO file, or contradicts itself.
+        UserError: the file is missing, is no COCO file, or contradicts itself.
     """
     file = paths.resolve(path)
     content = _check_lists(path, json_files.load(path) if content is None else content)

@@ -226,8 +226,8 @@ def check(command: Command) -> None:
         raise UserError("--weights and --workdir both name a network; leave one out.")
     if "checkpoint" in given and "workdir" not in given:
         raise UserError("--checkpoint has no effect without the --workdir of a run.")
-    if "skeleton" in given and "poses" not in given:
-        raise UserError("--skeleton has no effect without --poses.")
+    if "skeleton" in given and command.poses in (None, "auto"):
+        raise UserError("--skeleton has no effect without --poses=FILE.")
     if "results" in given:
         for name in sorted(given & {*_NETWORK, "poses", "output"}):
             raise UserError(f"--{name} has no effect with --results, which are scored as they are.")

@@ -18,7 +18,7 @@ from pose2seg_jax.people.pose_files import (
     ImagePoses,
     PoseFileError,
     read_poses,
-    say_left_out,
+    warn_left_out,
 )  # fmt: skip
 from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
@@ -65,7 +65,7 @@ def predict(
         look = _look_and_estimate(part_score_threshold)
     else:
         known = read_poses(poses, photos, part_score_threshold, skeleton)
-        look = _look_up(known, poses, drop_duplicates)
+        look = _look_up(known, drop_duplicates)
     results, skipped = [], 0
     left_out: collections.Counter[str] = collections.Counter()
     try:
@@ -92,7 +92,7 @@ def predict(
     finally:  # what is done is kept, whatever happens to the next photo
         if skipped < len(photos):
             coco_protocol.save_results(directory / "results.json", results)
-    say_left_out(poses, left_out)
+    warn_left_out(poses, left_out)
     if skipped == len(photos):
         raise UserError(f"{image}: none of the {len(photos)} photos could be used; see above.")
     if skipped:
@@ -100,7 +100,7 @@ def predict(
     print(f"{len(results)} masks and their overlays written to {directory}")
 
 
-def _look_up(known: dict[pathlib.Path, ImagePoses], poses: str, drop_duplicates: bool) -> _Look:
+def _look_up(known: dict[pathlib.Path, ImagePoses], drop_duplicates: bool) -> _Look:
     """Takes the poses of a photo from a file."""
 
     def look(path: pathlib.Path) -> tuple[np.ndarray, ImagePoses | None]:
@@ -116,10 +116,9 @@ def _look_up(known: dict[pathlib.Path, ImagePoses], poses: str, drop_duplicates:
 def _open(path: pathlib.Path, found: ImagePoses | None) -> PIL.Image.Image:
     """Opens a photo as it is shown, or as it is stored where its poses belong to that."""
     shown = open_image(path)
-    if found is None or found.size in (None, (shown.height, shown.width)):
+    if found is None or found.fractions or found.size != (shown.width, shown.height):
         return shown
-    stored_size = found.size == (shown.width, shown.height)
-    if stored_size and not found.fits(*found.size) and found.fits(shown.height, shown.width):
+    if not found.fits(*found.size) and found.fits(shown.height, shown.width):
         return shown  # the file took the size from the stored pixels, its poses from the photo as shown
     return open_image(path, found.size)
 

@@ -132,6 +132,7 @@ def test_real_persons_are_covered_and_never_shrink_below_the_letterbox(real_data
     assert np.quantile(boxes[told] * scales[told], 0.01) > 9
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_gradients_are_finite_for_all_kinds_of_poses(real_poses):
     degenerate = np.stack(
         [

@@ -77,6 +77,7 @@ def test_a_part_says_in_a_line_what_is_missing():
         rows.run(lambda: rows.load_config(options))
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_ablations_train_each_change_once(coco_dir, tmp_path, monkeypatch, capsys):
     kept = (ablations.BASE, "1 template")
     monkeypatch.setattr(ablations, "CHANGES", {k: ablations.CHANGES[k] for k in kept})
@@ -105,6 +106,7 @@ def test_ablations_train_each_change_once(coco_dir, tmp_path, monkeypatch, capsy
         ablations.ablate(config, workdir)
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("part", [stages, training], ids=["stages", "training"])
 def test_parts_of_the_suite_write_rows_and_the_machine(part, coco_dir, tmp_path, monkeypatch):
     config, output = tmp_path / "config.py", tmp_path / "rows.json"

@@ -23,6 +23,7 @@ def _evaluator(config):
     return data.open_evaluator(config, Network(tiny_weights().spec))
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_an_evaluator_compiles_in_its_first_run_only(coco_dir, tmp_path):
     evaluator = _evaluator(tiny_config(coco_dir, tmp_path))
     first, second = (tiny_weights(seed).variables for seed in (0, 1))
@@ -34,6 +35,7 @@ def test_an_evaluator_compiles_in_its_first_run_only(coco_dir, tmp_path):
     assert [e["score"] for e in before.results] != [e["score"] for e in after.results]
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("batch_size", [3])
 def test_a_batch_of_any_size_is_padded(coco_dir, tmp_path, batch_size):
     assert jax.local_device_count() == 4  # which no batch size here divides
@@ -47,6 +49,7 @@ def test_a_batch_of_any_size_is_padded(coco_dir, tmp_path, batch_size):
         _evaluator(config)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_images_that_cannot_be_read_are_named_and_left_out(coco_dir, tmp_path, caplog):
     images = sorted((coco_dir / "val2017").iterdir())
     images[1].write_bytes(b"")  # the crowd of seven

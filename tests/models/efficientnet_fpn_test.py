@@ -143,6 +143,8 @@ def test_shifted_images_are_a_grouped_convolution(kernel, stride, side):
     np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
 
 
+@pytest.mark.usefixtures("quick_compile")
+@pytest.mark.usefixtures("quick_compile")
 def test_what_imagenet_made_of_the_first_stages_and_the_depthwise_kernels_stays(
     tensors, coco_dir, tmp_path
 ):

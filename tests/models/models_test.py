@@ -149,6 +149,7 @@ def test_padded_slots_touch_nothing(options):
     )
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_without_any_valid_person_everything_stays_finite():
     model = _model()
     images, poses, matrices, index, valid = _inputs()

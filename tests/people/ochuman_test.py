@@ -194,6 +194,7 @@ def test_other_files_and_missing_images_are_named(native, tmp_path):
         ochuman.write(native / "ochuman.json", tmp_path, tmp_path / "out")
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_it_is_evaluated_like_coco(native, tmp_path):
     ochuman.write(native / "ochuman.json", native / "images", tmp_path / "ochuman")
     config = tiny_config(tmp_path / "ochuman", tmp_path / "tfds")

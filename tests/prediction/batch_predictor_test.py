@@ -2,12 +2,14 @@
 
 import jax
 import numpy as np
+import pytest
 from conftest import tiny_weights
 
 from pose2seg_jax.prediction.batch_predictor import BatchPredictor, Persons
 from pose2seg_jax.prediction.network import Network
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_images_without_and_with_many_persons_lose_nothing():
     made = tiny_weights()
     variables, predictor = made.variables, BatchPredictor(Network(made.spec), 4)

@@ -75,6 +75,7 @@ def test_the_pure_function_maps_over_images_and_agrees(predictor):
             assert rois.scores[index, slot] == pytest.approx(result.scores[slot], abs=2e-3)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_a_folder_of_photos_compiles_a_handful_of_times(weights):
     """200 images of random sizes with 0 to 60 persons; every compilation counts, however small."""
     predictor = Pose2SegPredictor.from_weights(weights)

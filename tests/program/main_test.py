@@ -95,7 +95,7 @@ def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
     )  # fmt: skip
     assert predicted.returncode == 0, predicted.stderr
     assert "broken.jpg: is no readable image" in predicted.stderr
-    assert "skipped 1 of 6 images" in predicted.stderr
+    assert "skipped 1 of 6 photos" in predicted.stderr
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert len(results) == 12
     # Prediction and evaluation are the same computation.

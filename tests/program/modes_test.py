@@ -31,6 +31,7 @@ def test_templates_are_made_as_the_shipped_ones_were(data_dir, tmp_path):
     assert len(templates.load(output)) == 3
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_poses_are_estimated_where_none_are_given(tiny_file, tmp_path, monkeypatch):
     seen = []
 
@@ -71,6 +72,7 @@ def test_poses_are_estimated_where_none_are_given(tiny_file, tmp_path, monkeypat
         )  # fmt: skip
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_persons_keep_their_score_and_weak_ones_can_be_left_out(tiny_file, tmp_path, caplog):
     PIL.Image.new("RGB", (50, 40)).save(tmp_path / "7.png")
     entries = []

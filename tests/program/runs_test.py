@@ -19,6 +19,8 @@ from pose2seg_jax.training.run_record import RunError
 from pose2seg_jax.training.state import abstract_state
 from pose2seg_jax.weights import files as weights
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 @pytest.fixture
 def config(coco_dir, tmp_path):

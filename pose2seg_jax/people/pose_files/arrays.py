@@ -5,13 +5,7 @@ import os
 
 import numpy as np
 
-from pose2seg_jax.people.pose_files.content import (
-    FileContent,
-    FileImage,
-    FilePerson,
-    ImageKey,
-    PoseFileError,
-)  # fmt: skip
+from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError
 
 NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
 _UNNAMED = "arr_0"  # what np.savez calls its first array
@@ -31,16 +25,16 @@ def read(data: bytes, path: str | os.PathLike, own_name: str) -> FileContent:
             f"{path}: cannot be read as arrays: {error}. Pickled objects are never opened; save numbers."
         ) from None
     alone = len(found) == 1 and {own_name, _UNNAMED} & set(found)
-    persons: list[FilePerson] = []
-    images: dict[ImageKey, FileImage] = {}
+    content = FileContent("NumPy", pixel_indices=False)
     for name, array in found.items():
-        if array.dtype.kind not in "iuf" or array.ndim not in (2, 3) or array.shape[-1] not in (2, 3):  # fmt: skip
+        numbers = isinstance(array, np.ndarray) and array.dtype.kind in "iuf"
+        if not numbers or array.ndim not in (2, 3) or array.shape[-1] not in (2, 3):
+            what = f"{array.dtype} of shape {array.shape}" if hasattr(array, "dtype") else "no array"  # fmt: skip
             raise PoseFileError(
-                f"{path}: '{name}' must be numbers of shape (P, 17, 3), x, y and visibility or score, but is"
-                f" {array.dtype} of shape {array.shape}."
+                f"{path}: '{name}' must be numbers of shape (P, 17, 3), x, y and visibility or score, but is {what}."
             )
         key = own_name if alone else name
-        images[key] = FileImage(key, is_named=not alone)
-        people = array if array.ndim == 3 else array[None]
-        persons += [FilePerson(key, p, f"'{name}'[{i}]", id=i) for i, p in enumerate(people)]
-    return FileContent("NumPy", persons, images, pixel_indices=False)
+        content.add_image(key, is_named=not alone)
+        for index, person in enumerate(array if array.ndim == 3 else array[None]):
+            content.add_person(key, person, f"'{name}'[{index}]", id=index)
+    return content

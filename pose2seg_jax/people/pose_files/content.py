@@ -1,5 +1,6 @@
 """What a reader of one format hands over: persons as the file holds them, translated in structure only."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -74,13 +75,22 @@ class FileContent:
     """
 
     format: str
-    persons: list[FilePerson]
-    images: dict[ImageKey, FileImage]
+    persons: list[FilePerson] = dataclasses.field(default_factory=list)
+    images: dict[ImageKey, FileImage] = dataclasses.field(default_factory=dict)
     part_names: tuple[str, ...] | None = None
     pixel_indices: bool = True
     fractions: bool = False
     visibilities: Mapping[int, int] | None = None
-    left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+    left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+    def add_image(self, key: ImageKey, **fields: Any) -> None:
+        """Adds an image that the file names; see `FileImage`. One that is known stays as it is."""
+        if key not in self.images:
+            self.images[key] = FileImage(key, **fields)
+
+    def add_person(self, image: ImageKey, keypoints: Any, where: str, **fields: Any) -> None:
+        """Adds a person; see `FilePerson`."""
+        self.persons.append(FilePerson(image, keypoints, where, **fields))
 
 
 def whole_size(height: Any, width: Any) -> tuple[int, int] | None:
@@ -96,6 +106,19 @@ def whole_size(height: Any, width: Any) -> tuple[int, int] | None:
 def whole_number(text: str) -> int | None:
     """Returns the number that a text is; None where it is none, or one of more than 18 digits."""
     return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
+
+
+def part_names(names: Any, path: Any) -> tuple[str, ...] | None:
+    """Returns the names of parts, None where there are none.
+
+    Raises:
+        PoseFileError: they are no names.
+    """
+    if not names:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise PoseFileError(f"{path}: the names of the parts must be a list of texts.")
+    return tuple(names)
 
 
 def image_key(value: Any) -> ImageKey | None:

@@ -1,7 +1,10 @@
 """Which format a pose file has, by what is in it, and the reader of that format."""
 
+import collections
+import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from pose2seg_jax import paths
@@ -22,12 +25,16 @@ _FORMATS = (
 )
 # Endings of names after which the name of the photo is left, the longest first.
 _ENDINGS = (".predictions.json", "_keypoints.json", ".json", ".jsonl", ".txt", ".npy", ".npz")
-_IN_FOLDERS = (".json", ".jsonl", ".txt", ".npy", ".gz")
+_IN_FOLDERS = (".json", ".jsonl", ".txt", ".npy", ".npz", ".gz")
 _PICKLE = b"\x80"
 
 
-def read(path: str | os.PathLike) -> FileContent:
+def read(path: str | os.PathLike, count: int | None = None) -> FileContent:
     """Reads a pose file, or all of a folder, as its format has it.
+
+    Args:
+        path: of the file or folder.
+        count: of the parts of a person, where it is known.
 
     Raises:
         PoseFileError: it is of no known format, or contradicts its own.
@@ -35,38 +42,43 @@ def read(path: str | os.PathLike) -> FileContent:
     """
     path = paths.local(path, "--poses")
     if not path.is_dir():
-        return _read_file(path)
+        return _read_file(path, count)
     files = [f for f in sorted(path.iterdir()) if f.suffix.lower() in _IN_FOLDERS and f.name[0] != "."]  # fmt: skip
     if not files:
         raise PoseFileError(
             f"{path}: holds no pose file (one a photo, as OpenPose, MMPose and YOLO write them: {', '.join(_IN_FOLDERS)})."
         )
-    return _joined([_read_file(file) for file in files], path, files)
+    return _joined({file.name: _read_file(file, count) for file in files}, path)
 
 
-def _joined(contents: list[FileContent], path: pathlib.Path, files: list[pathlib.Path]) -> FileContent:  # fmt: skip
+def _joined(by_name: Mapping[str, FileContent], path: pathlib.Path) -> FileContent:
     """The files of a folder as one."""
-    first = contents[0]
-    for content, file in zip(contents, files, strict=True):
-        if (content.format, content.part_names) != (first.format, first.part_names):
+    first_name, first = next(
+        (item for item in by_name.items() if item[1].persons), next(iter(by_name.items()))
+    )
+    joined = dataclasses.replace(first, persons=[], images={}, left_out=collections.Counter())
+    for name, content in by_name.items():
+        if content.persons and content.format != first.format:
             raise PoseFileError(
-                f"{path}: holds files of different kinds: {files[0].name} ({first.format}), {file.name}"
+                f"{path}: holds files of different kinds: {first_name} ({first.format}), {name}"
                 f" ({content.format}); name one file, or a folder of one kind."
             )
-        twice = set(content.images) & set(first.images) if content is not first else set()
+        if content.persons and content.part_names != first.part_names:
+            raise PoseFileError(f"{path}: {first_name} and {name} have other names of parts.")
+        twice = content.images.keys() & joined.images.keys()
         if twice:
-            raise PoseFileError(f"{path}: {file.name} is of the image {twice.pop()}, as another file is.")  # fmt: skip
-        if content is not first:
-            first.images.update(content.images)
-            first.persons += content.persons
-            for reason, count in content.left_out.items():
-                first.left_out[reason] = first.left_out.get(reason, 0) + count
-    for image in first.images.values():
+            raise PoseFileError(f"{path}: {name} is of the image {twice.pop()}, as another file is.")  # fmt: skip
+        joined.images.update(content.images)
+        joined.left_out.update(content.left_out)
+        for person in content.persons:
+            person.where = f"{name}: {person.where}"
+        joined.persons += content.persons
+    for image in joined.images.values():
         image.is_named = True  # in a folder, the name of each file says it
-    return first
+    return joined
 
 
-def _read_file(path: pathlib.Path) -> FileContent:
+def _read_file(path: pathlib.Path, count: int | None) -> FileContent:
     data = json_files.read_bytes(path)
     name = own_name(path)
     if data.startswith((arrays.NPY, arrays.ZIP)) or path.suffix.lower() in (".npy", ".npz"):
@@ -74,7 +86,7 @@ def _read_file(path: pathlib.Path) -> FileContent:
     if data.startswith(_PICKLE):
         raise PoseFileError(f"{path}: is a pickle, which is never opened; save JSON or .npy.")
     if path.suffix.lower() == ".txt" and data.lstrip()[:1] not in (b"[", b"{"):
-        return ultralytics.labels(data.decode("utf-8", "replace"), path, name)
+        return ultralytics.labels(data.decode("utf-8", "replace"), path, name, count)
     content = json_files.parse(data, path)
     found = _read_object(content, path, name) if isinstance(content, dict) else None
     if isinstance(content, list) and all(isinstance(entry, dict) for entry in content):
@@ -92,7 +104,7 @@ def _read_object(content: dict[str, Any], path: pathlib.Path, name: str) -> File
     if "people" in content:
         return openpose.frames([content], path, name)
     if isinstance(content.get("instance_info"), list):
-        return _checked_mmpose(content["instance_info"], path, name, content.get("meta_info"))
+        return mmpose.instances(content["instance_info"], path, name, content.get("meta_info"))
     if content and all(isinstance(v, dict) and "people" in v for v in content.values()):
         return openpose.by_image(content, path)
     if "keypoints" in content and "annotations" not in content:  # one person, as in a line of JSON
@@ -115,12 +127,6 @@ def _read_list(content: list[dict[str, Any]], path: pathlib.Path, name: str) -> 
     if "keypoints" in keys or not content:
         return coco_files.results(content, path, name)
     return None
-
-
-def _checked_mmpose(entries: list[Any], path: pathlib.Path, name: str, meta: Any) -> FileContent:
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise PoseFileError(f"{path}: 'instance_info' must be a list of objects.")
-    return mmpose.instances(entries, path, name, meta)
 
 
 def own_name(path: pathlib.Path) -> str:

@@ -14,6 +14,7 @@ A rule is used only where it is unique.
 
 import collections
 import contextlib
+import logging
 import os
 import pathlib
 import re
@@ -30,6 +31,7 @@ from pose2seg_jax.people.pose_files.content import (
 )  # fmt: skip
 
 _ID, _NAME, _FOLDED, _STEM, _NUMBER, _LAST_NUMBER = range(6)
+_LOOSE = (_STEM, _LAST_NUMBER)  # said when they are used
 _Rule = tuple[int, int, bool]  # which, minus the folders alike, whether the next folder differs
 
 
@@ -59,10 +61,15 @@ def match(images: Mapping[ImageKey, FileImage], photos: Sequence[Photo], path: s
     Raises:
         PoseFileError: a rule that matches is not unique; the message lists the candidates.
     """
-    if len(photos) == 1 and len(images) == 1:
-        key, image = next(iter(images.items()))
-        if not image.is_named:  # it names no photo, and there is one
-            return {0: key}
+    unnamed = [key for key, image in images.items() if not image.is_named]
+    if unnamed and len(unnamed) == len(photos):
+        _warn_of_other_numbers(images, unnamed, photos, path)
+        return dict(enumerate(unnamed))
+    if len(unnamed) > 1:
+        raise PoseFileError(
+            f"{path}: holds {len(unnamed)} frames that name no photo, for {len(photos)} photos; give as many photos, in order,"
+            " or a file for each photo."
+        )
     index = _Index(images)
     by_rule: dict[_Rule, list[tuple[int, ImageKey]]] = collections.defaultdict(list)
     for number, photo in enumerate(photos):
@@ -70,12 +77,47 @@ def match(images: Mapping[ImageKey, FileImage], photos: Sequence[Photo], path: s
             by_rule[rule].append((number, key))
     found: dict[int, ImageKey] = {}
     used: set[ImageKey] = set()
+    loose = []
     for rule in sorted(by_rule):
         pairs = [(n, key) for n, key in by_rule[rule] if n not in found and key not in used]
         _check_unique(pairs, images, photos, path)
         found.update(pairs)
         used.update(key for _, key in pairs)
+        loose += pairs if rule[0] in _LOOSE or rule[2] else []
+    _warn(path, loose, "photos are found by another folder, suffix or a number", images, photos)
+    passed = [pair for pairs in by_rule.values() for pair in pairs if pair[1] not in used]
+    _warn(path, passed, "images of the file may be photos that have poses already", images, photos)
     return found
+
+
+def _warn(
+    path: str | os.PathLike,
+    pairs: list[tuple[int, ImageKey]],
+    what: str,
+    images: Mapping[ImageKey, FileImage],
+    photos: Sequence[Photo],
+) -> None:
+    """Says how many photos may be meant, with an example."""
+    if pairs:
+        number, key = pairs[0]
+        logging.warning(
+            "%s: %d %s; the first: %s is %s?", path, len(pairs), what, photos[number].path, images[key]
+        )  # fmt: skip
+
+
+def _warn_of_other_numbers(
+    images: Mapping[ImageKey, FileImage],
+    unnamed: list[ImageKey],
+    photos: Sequence[Photo],
+    path: str | os.PathLike,
+) -> None:
+    """Says that poses belong to photos by their order alone, or to one whose name has another number."""
+    if len(photos) > 1:
+        logging.warning("%s: its %d frames are taken for the photos in their order.", path, len(unnamed))  # fmt: skip
+        return
+    own, photo = (_last_number(str(name)) for name in (unnamed[0], photos[0].path))
+    if None not in (own, photo) and own != photo:
+        logging.warning("%s: is taken for the poses of %s, the only photo.", path, photos[0].path)
 
 
 def _check_unique(
@@ -116,8 +158,7 @@ class _Index:
             number = _whole_number(name)
             if number is not None:
                 self._by_number[number].append(key)
-            number = _whole_number(image.id)
-            if number is not None:
+            if number is not None and image.name is None:
                 self._by_id[number].append(key)
 
     def candidates(self, photo: Photo) -> Iterator[tuple[_Rule, ImageKey]]:
@@ -126,6 +167,8 @@ class _Index:
             for key in self._by_id[photo.id]:
                 yield (_ID, 0, False), key
         parts = _components(os.fspath(photo.path))
+        if not parts:
+            return
         stem = _stem(parts[0])
         for key, other in self._by_stem.get(_fold(stem), []):
             alike = _same_suffix(parts[0], other[0])
@@ -136,10 +179,15 @@ class _Index:
             yield (rule, -common, contradicts), key
         if photo.id is not None:  # a data set says itself which number a photo has
             return
-        *_, last = re.findall(r"\d+", stem) or [""]
-        rule = _NUMBER if last == stem else _LAST_NUMBER
-        for key in self._by_number.get(whole_number(last), []):
+        rule = _NUMBER if stem.isdecimal() else _LAST_NUMBER
+        for key in self._by_number.get(_last_number(stem), []):
             yield (rule, 0, False), key
+
+
+def _last_number(path: str) -> int | None:
+    """The last number in the name of a file."""
+    *_, last = re.findall(r"\d+", _stem((_components(path) or [""])[0])) or [""]
+    return whole_number(last)
 
 
 def _components(path: str) -> list[str]:

@@ -37,6 +37,7 @@ class ImagePoses:
         part_scores: (P, 17); NaN where the file has none.
         ids: (P,) of the persons in the file.
         fractions: whether x and y are fractions of the image's width and height.
+        pixel_indices: whether they are those of pixel indices; `poses` has the half pixel already, fractions get it.
         left_out: reason -> how many parts or persons `on_photo` took out.
     """
 
@@ -47,6 +48,7 @@ class ImagePoses:
     part_scores: np.ndarray | None = None
     ids: tuple[Any, ...] = ()
     fractions: bool = False
+    pixel_indices: bool = False
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def fits(self, height: int, width: int) -> bool:
@@ -67,6 +69,11 @@ class ImagePoses:
         Raises:
             PoseFileError: the poses cannot be those of this photo.
         """
+        stored = self.size == (width, height)  # a photo that is shown turned
+        if not self.fractions and self.size not in (None, (height, width)) and not stored:
+            raise PoseFileError(
+                f"{photo}: is {width}x{height}, but the file of its poses says {self.size[1]}x{self.size[0]}."
+            )
         poses = self._pixels(height, width)
         plausibility.check_photo(poses, height, width, photo)
         outside = plausibility.outside(poses, height, width)
@@ -95,7 +102,8 @@ class ImagePoses:
     def _pixels(self, height: int, width: int) -> np.ndarray:
         poses = self.poses.copy()
         if self.fractions:
-            poses[..., :2] = poses[..., :2] * np.asarray([width, height], np.float32) + 0.5
+            poses[..., :2] = poses[..., :2] * np.asarray([width, height], np.float32)
+            poses[..., :2] += 0.5 * self.pixel_indices
         return poses
 
 
@@ -129,9 +137,11 @@ def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None)
     Raises:
         UserError: it cannot be read, or holds nobody whose pose can be used.
     """
-    content = formats.read(path)
-    parts = _coco_parts(content, path, skeleton)
-    known = np.all(np.isfinite(parts), axis=-1) & np.any(parts[..., :2] != 0, axis=-1)
+    given = None if skeleton is None else skeletons.parts_of(skeleton)
+    content = formats.read(path, len(given) if given else None)
+    parts, names = _coco_parts(content, path, given)
+    known = np.all(np.isfinite(parts[..., :2]), axis=-1) & np.any(parts[..., :2] != 0, axis=-1)
+    known &= ~np.isnan(parts[..., 2])
     try:
         decided = visibility.decide(parts[..., 2], known, threshold, content.visibilities)
     except PoseFileError as error:
@@ -141,14 +151,14 @@ def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None)
     seen = decided.states > 0
     kept = np.any(seen, axis=1)
     _check_anybody(path, content, decided.scores[known], kept, threshold)
-    say_left_out(path, {**content.left_out, "persons without a part": int(np.sum(~kept))})
+    warn_left_out(path, {**content.left_out, "persons without a part": int(np.sum(~kept))})
 
     fractions = content.fractions or plausibility.are_fractions(parts[..., :2][seen], path)
     poses = np.where(seen[..., None], np.clip(parts, -_FARTHEST, _FARTHEST), 0).astype(np.float32)
     poses[..., 2] = decided.states
     if content.pixel_indices and not fractions:
         poses[..., :2] += np.where(seen[..., None], np.float32(0.5), 0)
-    if content.part_names is None and skeleton is None:
+    if content.part_names is None and skeleton is None and len(names) == NUM_PARTS:
         plausibility.warn_of_parts(poses, path)
     plausibility.warn_of_lying(poses[kept], path)
     scores = _person_scores(content.persons, path)
@@ -166,25 +176,26 @@ def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None)
             decided.scores[some],
             tuple(content.persons[i].id for i in some),
             fractions,
+            content.pixel_indices,
         )
     return PoseFile(path, content.images, found)
 
 
-def say_left_out(path: Any, left_out: Mapping[str, int]) -> None:
+def warn_left_out(path: Any, left_out: Mapping[str, int]) -> None:
     """Warns of what is left out of a file."""
     for reason, count in left_out.items():
         if count:
             logging.warning("%s: left out: %s: %d.", path, reason, count)
 
 
-def _coco_parts(content: FileContent, path: Any, skeleton: str | None) -> np.ndarray:
-    """(P, 17, 3) float64 of COCO's parts; NaN where the file has no number, and where it has no such part."""
+def _coco_parts(
+    content: FileContent, path: Any, names: tuple[str, ...] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(P, 17, 3) float64 of COCO's parts, and the names of the file's; NaN where it has no number or no such part."""
     try:
-        names = content.part_names if skeleton is None else skeletons.parts_of(skeleton)
+        names = names or content.part_names
         parts = numbers.file_parts(content.persons, len(names) if names else None, path)
         names = names or skeletons.parts_by_length(parts.shape[1], path)
-        if parts.shape[1] != len(names):
-            raise skeletons.SkeletonError(f"persons have {parts.shape[1]} parts, but {len(names)} are named.")  # fmt: skip
         columns = np.asarray(skeletons.columns_by_names(names))
     except skeletons.SkeletonError as error:
         raise PoseFileError(
@@ -199,13 +210,16 @@ def _coco_parts(content: FileContent, path: Any, skeleton: str | None) -> np.nda
             "%s: parts without numbers (null, NaN, or a list that ends too early) are missing: %d.",
             path, int(np.sum(lost)),
         )  # fmt: skip
-    return found
+    return found, names
 
 
 def _person_scores(persons: Sequence[FilePerson], path: Any) -> np.ndarray | None:
     """(P,) 1 where a person has none; None where nobody has one."""
     if all(person.score is None for person in persons):
         return None
+    without = sum(person.score is None for person in persons)
+    if without:
+        logging.warning("%s: persons without a score, read as 1: %d.", path, without)
     scores = [1.0 if person.score is None else person.score for person in persons]
     for person, score in zip(persons, scores, strict=True):
         number = isinstance(score, int | float) and not isinstance(score, bool)

@@ -6,29 +6,27 @@ from typing import Any
 from pose2seg_jax.people.ochuman import VISIBILITY
 from pose2seg_jax.people.pose_files.content import (
     FileContent,
-    FileImage,
-    FilePerson,
-    ImageKey,
     PoseFileError,
+    part_names,
     whole_size,
 )  # fmt: skip
 
 
 def read(content: dict[str, Any], path: str | os.PathLike) -> FileContent:
     """Reads images with their annotations inside, and the names of the parts."""
-    names, persons = content["keypoint_names"], []
-    images: dict[ImageKey, FileImage] = {}
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise PoseFileError(f"{path}: 'keypoint_names' must be the names of the parts.")
+    names = part_names(content["keypoint_names"], path)
+    found = FileContent("OCHuman", part_names=names, visibilities=VISIBILITY)
     for index, image in enumerate(content["images"]):
         fields = ("file_name", str), ("annotations", list)
         if not isinstance(image, dict) or not all(isinstance(image.get(f), k) for f, k in fields):
-            raise PoseFileError(f"{path}: images[{index}]: OCHuman needs 'file_name' and 'annotations'.")  # fmt: skip
+            raise PoseFileError(
+                f"{path}: images[{index}]: OCHuman needs 'file_name' and 'annotations'."
+            )
         name = image["file_name"]
-        images[name] = FileImage(name, name, whole_size(image.get("height"), image.get("width")))
+        found.add_image(name, size=whole_size(image.get("height"), image.get("width")))
         for number, person in enumerate(image["annotations"]):
             where = f"image {name}, person {number}"
             if not isinstance(person, dict):
                 raise PoseFileError(f"{path}: {where} is no object.")
-            persons.append(FilePerson(name, person.get("keypoints"), where, id=number))
-    return FileContent("OCHuman", persons, images, tuple(names), visibilities=VISIBILITY)
+            found.add_person(name, person.get("keypoints"), where, id=number)
+    return found

@@ -47,7 +47,7 @@ def warn_of_parts(poses: Float[np.ndarray, "P 17 3"], path: Any) -> None:
     some = poses[(seen.sum(1) >= _FEWEST_PARTS) & (seen[:, _HEAD].sum(1) >= 2)]
     if not len(some):
         return
-    size = np.median(_diagonals(some[:, _HEAD]) / np.maximum(_diagonals(some), 1))
+    size = np.median(_diagonals(some[:, _HEAD]) / np.maximum(_diagonals(some), 1e-6))
     if size > _MOST_HEAD:
         logging.warning(
             "%s: 17 parts are read as COCO's, but nose, eyes and ears spread over %.2f of the pose (COCO: 0.1). Are they"

@@ -6,8 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pose2seg_jax.people.pose_files.content import PoseFileError
+from pose2seg_jax.people.pose_files.numbers import NO_VALUE
 
+_MISSING, _UNLABELLED = -1, 3  # third values that some files give to missing parts
 _LARGEST_SCORE = 2.0  # estimators that read heatmaps go a little beyond 1
+_LOWEST_PER_CENT = 10.0  # the largest score of a file in per cent is above it
 _FLAG_SHARE = (
     0.5  # of values that are 0, 1 or 2: from here on the others are read as visibilities too
 )
@@ -50,10 +53,10 @@ def decide(
 
     0, 1 and 2 are visibilities; where no part is 2, as COCO asks of methods that do not predict visibility, 1 means
     visible. Where 3 marks parts without coordinates (AI Challenger), 1 and 2 are both visible. Values between 0 and 1
-    are scores; up to 100, they are per cent.
+    are scores; up to 100, they are per cent. A part without a third value is visible.
 
     Args:
-        values: the third values.
+        values: the third values; `numbers.NO_VALUE` where the file has none.
         known: where the part has coordinates; elsewhere it is missing, whatever its value.
         threshold: of a score, from which on the part is visible.
         meanings: value -> visibility, where the format says it.
@@ -61,64 +64,57 @@ def decide(
     Raises:
         PoseFileError: they are neither.
     """
-    seen = values[known]
-    nothing = np.full(values.shape, np.nan)
-    if meanings is not None:
-        _check(seen, meanings)
-        return Visibilities(_mapped(values, known, meanings), nothing)
-    if known.any() and seen.min() < 0:
-        lowest = seen.min()
-        if np.all(seen[seen < 0] == -1):  # the mark of a missing part in some files
-            return decide(values, known & (values >= 0), threshold)
-        raise PoseFileError(
-            f"a part has the third value {lowest:g}, which is neither a visibility (0, 1, 2) nor a score (0 to 1)"
-        )
+    bare = known & (values == NO_VALUE)
+    valued = known & ~bare & (values != _MISSING)
+    if meanings is None and np.any(valued):
+        meanings, remark = _meanings(values, valued, bool(np.any(values[~known] == _UNLABELLED)))
+    else:
+        meanings, remark = meanings or {}, None
+    flags = valued & np.isin(values, list(meanings))
+    states = np.where(bare, 2, 0)
+    for value, state in meanings.items():
+        states[flags & (values == value)] = state
+    scores = np.full(values.shape, np.nan)
+    others = valued & ~flags
+    if np.any(others):
+        scale, remark = _scale(values[others], bool(meanings), remark)
+        scores[others] = values[others] * scale
+        states[others & (scores >= threshold)] = 2
+    return Visibilities(states, scores, remark)
+
+
+def _meanings(
+    values: np.ndarray, valued: np.ndarray, unlabelled: bool
+) -> tuple[dict[int, int], str | None]:
+    """What the values that are visibilities mean, and what is to be said; nothing where they are scores."""
+    seen = values[valued]
     flags = np.isin(seen, (0, 1, 2))
-    all_values = values[np.isfinite(values)]
-    if np.all(flags):
-        if np.any(all_values == 3) and np.all(np.isin(all_values, (0, 1, 2, 3))):
-            text = "visibility 3 marks missing parts; 1 and 2 are both read as visible, since files with a 3 differ in which is hidden"
-            return Visibilities(_mapped(values, known, {0: 0, 1: 2, 2: 2}), nothing, text)
-        if np.any(seen == 2) or not np.any(seen == 1):
-            return Visibilities(_mapped(values, known, {0: 0, 1: 1, 2: 2}), nothing)
-        return Visibilities(
-            _mapped(values, known, {0: 0, 1: 2}),
-            nothing,
-            "no part has visibility 2, so 1 is read as visible",
-        )
-    if np.any(seen == 2) and flags.mean() >= _FLAG_SHARE and seen.max() <= 2:
-        states = _mapped(values, known & np.isin(values, (0, 1, 2)), {0: 0, 1: 1, 2: 2})
-        floats = known & ~np.isin(values, (0, 1, 2))
-        states[floats & (values >= threshold)] = 2
-        text = f"{int(floats.sum())} visibilities are no 0, 1 or 2; they are read as scores"
-        return Visibilities(states, np.where(floats, values, np.nan), text)
-    if np.all(np.isin(seen, (0, 1, 2, 3))):
+    twos, ones = np.any(seen == 2), np.any(seen == 1)
+    if np.all(flags) and unlabelled:
+        text = "visibility 3 marks missing parts; 1 and 2 are both read as visible, since files with a 3 differ in which is hidden"
+        return {0: 0, 1: 2, 2: 2}, text
+    if np.all(flags) and ones and not twos:
+        return {0: 0, 1: 2}, "no part has visibility 2, so 1 is read as visible"
+    if twos and seen.max() <= 2 and flags.mean() >= _FLAG_SHARE:
+        text = f"{int(np.sum(~flags))} visibilities are no 0, 1 or 2; they are read as scores"
+        return {0: 0, 1: 1, 2: 2}, None if np.all(flags) else text
+    if np.all(np.isin(seen, (0, 1, 2, _UNLABELLED))) and not np.all(seen == 0):
         raise PoseFileError(
             "parts have the visibility 3, which COCO does not know (0 missing, 1 hidden, 2 visible)"
         )
+    return {}, None
+
+
+def _scale(seen: np.ndarray, beside_flags: bool, remark: str | None) -> tuple[float, str | None]:
+    """The factor from values to scores in 0..1, and what is to be said."""
+    if seen.min() < 0:
+        raise PoseFileError(
+            f"a part has the third value {seen.min():g}, which is neither a visibility (0, 1, 2) nor a score (0 to 1)"
+        )
     if seen.max() <= _LARGEST_SCORE:
-        return _scores(values, known, threshold, None)
-    if _LARGEST_SCORE * 5 < seen.max() <= 100:
-        text = f"part scores go up to {seen.max():g}, so they are read as per cent"
-        return _scores(values / 100, known, threshold, text)
+        return 1.0, remark
+    if _LOWEST_PER_CENT < seen.max() <= 100 and not beside_flags:
+        return 0.01, f"part scores go up to {seen.max():g}, so they are read as per cent"
     raise PoseFileError(
         f"the third values of parts go up to {seen.max():g}; scores must be in 0 to 1, visibilities 0, 1 or 2"
     )
-
-
-def _scores(values: np.ndarray, known: np.ndarray, threshold: float, remark: str | None) -> Visibilities:  # fmt: skip
-    states = np.where(known & (values >= threshold), 2, 0)
-    return Visibilities(states, np.where(known, values, np.nan), remark)
-
-
-def _check(seen: np.ndarray, meanings: Mapping[int, int]) -> None:
-    if not np.all(np.isin(seen, list(meanings))):
-        odd = seen[~np.isin(seen, list(meanings))][0]
-        raise PoseFileError(f"visibility {odd:g} must be one of {', '.join(map(str, meanings))}")
-
-
-def _mapped(values: np.ndarray, known: np.ndarray, meanings: Mapping[int, int]) -> np.ndarray:
-    states = np.zeros(values.shape, np.int64)
-    for value, state in meanings.items():
-        states[known & (values == value)] = state
-    return states

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -151,7 +152,7 @@ def test_folders_hold_one_file_a_photo(save, poses, tmp_path, photo):
         read_poses(tmp_path / "empty", [photo], 0.3)
 
 
-def test_frames_of_a_video_are_numbered(save, poses, tmp_path):
+def test_frames_of_a_video(save, poses, tmp_path, caplog):
     frames = [tmp_path / f"frame_{i:05}.jpg" for i in (1, 2)]
     content = {
         "meta_info": {},
@@ -162,9 +163,13 @@ def test_frames_of_a_video_are_numbered(save, poses, tmp_path):
     }  # fmt: skip
     found = read_poses(save(content, "video.json"), frames, 0.3)
     assert [len(found[frame].poses) for frame in frames] == [1, 2]
-    several = [_openpose(poses[:1]), _openpose(poses)]  # numbered from 0
-    found = read_poses(save(several, "controlnet.json"), frames[:1], 0.3)
-    assert len(found[frames[0]].poses) == 2
+    several = [_openpose(poses[:1]), _openpose(poses)]  # without names
+    path = save(several, "controlnet.json")
+    found = read_poses(path, frames, 0.3)
+    assert [len(found[frame].poses) for frame in frames] == [1, 2]
+    assert "its 2 frames are taken for the photos in their order" in caplog.text
+    with pytest.raises(PoseFileError, match="holds 2 frames that name no photo, for 1 photos"):
+        read_poses(path, frames[:1], 0.3)
 
 
 def test_scores_of_persons_are_kept_whatever_they_are_called(read, poses):
@@ -208,7 +213,8 @@ def test_scores_of_persons_are_kept_whatever_they_are_called(read, poses):
         ("a.npz", "no archive", "cannot be read as arrays"),
         ("a.txt", "0 0.5 0.5 0.1 0.1 0.3 0.3", "line 1 holds 7 numbers"),
         ("a.txt", "my notes", "line 1 must hold numbers"),
-        ("a.txt", "3 0.5 0.5 0.1 0.1", "other classes than 0"),
+        ("a.txt", "3 0.5 0.5 0.1 0.1", "left out: lines of other classes: 1"),
+        ("a.txt", "0 .5 .5 .1 .1 " + "0.5 " * 51 + "\n0 .5 .5 .1 .1 " + "0.5 " * 78, "different numbers of parts"),
     ],
 )  # fmt: skip
 def test_other_files_are_named_with_what_gave_them_away(save, photo, name, content, message):
@@ -242,3 +248,62 @@ def test_a_file_of_a_whole_data_set_serves_one_photo(coco_dir, photo, tmp_path):
     known = json.loads(file.read_text())["images"][0]["file_name"]
     with pytest.raises(PoseFileError, match=f"holds no pose of .*photo.jpg; it knows {known}"):
         read_poses(file, [photo], 0.3)
+
+
+def _yolo(parts, after=""):
+    numbers = " ".join(f"{value:.6f}" for value in np.ravel(parts / [WIDTH, HEIGHT, 1][: parts.shape[-1]]))  # fmt: skip
+    return f"0 .5 .5 .2 .2 {numbers} {after}"
+
+
+def test_numbers_after_the_parts_of_a_yolo_label(read, poses):
+    poses[..., 2] = 0.9
+    confident = "\n".join(_yolo(p, s) for p, s in zip(poses, ("0.7", "1"), strict=True))
+    assert read(confident, "photo.txt").scores.tolist() == [0.7, 1.0]
+    tracked = "\n".join(_yolo(p, s) for p, s in zip(poses, ("7", "12"), strict=True))
+    assert read(tracked, "photo.txt").scores is None
+    both = "\n".join(_yolo(p, s) for p, s in zip(poses, ("0.7 7", "0.8"), strict=True))
+    assert read(both, "photo.txt").scores.tolist() == [0.7, 0.8]
+
+
+def test_other_skeletons_in_yolo_labels_need_their_name(read, poses, caplog):
+    parts = _in_order(poses, "halpe26")[..., :2]
+    text = "\n".join(map(_yolo, parts))
+    _check(read(text, "photo.txt", skeleton="halpe26"), poses, "halpe26")
+    read(text, "photo.txt")
+    assert "they may also be 26 parts of 2 numbers" in caplog.text
+
+
+def test_parts_without_third_values_are_visible_whatever_the_others_have(read, poses, caplog):
+    for third in (2, 0.5, 90):
+        content = results(poses, third=third)
+        content[0]["keypoints"] = poses[0, :, :2].tolist()
+        assert np.all(read(content).poses[..., 2] == 2)
+    caplog.clear()
+    assert np.all(read(results(poses[..., :2])).poses[..., 2] == 2)
+    assert not caplog.text
+
+
+def test_files_without_persons_in_a_folder(save, poses, tmp_path, photo):
+    save([], "mmpose/other.json")
+    people = [{"keypoints": p[:, :2].tolist(), "keypoint_scores": [0.9] * 17} for p in poses]
+    save(people, "mmpose/photo.json")
+    found = read_poses(tmp_path / "mmpose", [photo, tmp_path / "other.jpg"], 0.3)
+    assert [len(image.poses) for image in found.values()] == [2, 0]
+    save("16 .5 .5 .1 .1", "yolo/other.txt")
+    save("\n".join(map(_yolo, poses)), "yolo/photo.txt")
+    save("", "yolo/third.txt")
+    photos = [photo, tmp_path / "other.jpg", tmp_path / "third.jpg"]
+    found = read_poses(tmp_path / "yolo", photos, 0.3)
+    assert [len(image.poses) for image in found.values()] == [2, 0, 0]
+    save([people[0] | {"keypoints": [[1, 2, 3, 4]]}], "mmpose/wrong.json")
+    with pytest.raises(PoseFileError, match=r"mmpose: wrong\.json: instance 0: 'keypoints'"):
+        read_poses(tmp_path / "mmpose", photos, 0.3)
+
+
+def test_an_archive_of_other_things_is_named(tmp_path, photo):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("notes.txt", "no array")
+    with pytest.raises(
+        PoseFileError, match=r"a\.npz: 'notes.txt' must be numbers.*but is no array"
+    ):
+        read_poses(tmp_path / "a.npz", [photo], 0.3)

@@ -125,3 +125,26 @@ def test_names_are_unicode_whatever_the_locale():
     surrogates = "Zoë.jpg".encode().decode("ascii", "surrogateescape")
     for name in (raw, surrogates):
         assert _match(["Zoë.jpg"], [f"/data/{name}"]) == {f"/data/{name}": "Zoë.jpg"}
+
+
+def test_loose_rules_and_what_is_passed_over_are_said(caplog):
+    _match(["photo.jpg", 785], ["/a/photo.jpg", "/a/00785.jpg"])
+    assert not caplog.text
+    _match(["train/photo.jpg"], ["/a/val/photo.jpg"])
+    assert "1 photos are found by another folder, suffix or a number; the first: /a/val/photo.jpg is train/photo.jpg?" in caplog.text  # fmt: skip
+    caplog.clear()
+    _match([2], ["/a/holiday2.jpg"])
+    assert "the first: /a/holiday2.jpg is 2?" in caplog.text
+    caplog.clear()
+    _match(["photo.jpg", "photo.png"], ["/a/photo.jpg"])
+    assert "1 images of the file may be photos that have poses already" in caplog.text
+    caplog.clear()
+    matching.match({"img1": FileImage("img1", is_named=False)}, [Photo("/a/img2.jpg")], "img1.json")
+    assert "img1.json: is taken for the poses of /a/img2.jpg, the only photo" in caplog.text
+
+
+def test_names_go_before_ids_in_a_data_set():
+    photos = [Photo("a.jpg", 1), Photo("b.jpg", 2)]
+    images = {1: FileImage(1, "b.jpg"), 2: FileImage(2, "a.jpg")}
+    assert matching.match(images, photos, "f") == {0: 2, 1: 1}
+    assert matching.match({"x": FileImage("x")}, [Photo("", 1)], "f") == {}

@@ -30,7 +30,7 @@ def test_a_category_may_be_spelled_otherwise(read, poses, name):
 
 
 @pytest.mark.parametrize("key", ["width", "height", "both"])
-@pytest.mark.parametrize("value", [None, "300.0", 0, "wide"])
+@pytest.mark.parametrize("value", [None, 0, "wide", [300]])
 def test_sizes_may_be_absent_or_floats(read, poses, key, value):
     content = annotations(poses)
     for field in ("width", "height"):
@@ -68,7 +68,9 @@ def test_other_categories_are_left_out_and_counted(read, poses, caplog):
     assert "left out: annotations of other categories: 1" in caplog.text
     for annotation in content["annotations"]:
         annotation["category_id"] = 99
-    with pytest.raises(PoseFileError, match=r"category_id of a person \(1\); they have 99"):
+    with pytest.raises(
+        PoseFileError, match=r"category_id of a person \(1\); those that are there: 99"
+    ):
         read(content)
     mixed = results(poses) + results(poses[:1])
     mixed[0]["category_id"] = 18
@@ -114,3 +116,52 @@ def test_a_size_as_stored_or_as_shown(read, poses):
     found = read(annotations(poses))
     assert found.fits(300, 200)
     assert not found.fits(60, 40)
+
+
+def test_categories_without_names(read, poses, caplog):
+    content = annotations(poses)
+    del content["categories"]
+    content["annotations"][0]["category_id"] = 18
+    assert len(read(content).poses) == 1
+    assert "left out: annotations of other categories: 1" in caplog.text
+    content = annotations(poses, category_id=0)
+    del content["categories"]
+    assert len(read(content).poses) == 2
+    for wrong in (18, "cat"):
+        with pytest.raises(PoseFileError, match=rf"category_id of a person \(1\); .*{wrong}"):
+            read(results(poses, category_id=wrong))
+    mixed = results(poses)
+    mixed[0]["category_id"] = "1"
+    mixed[1]["category_id"] = 1.0
+    assert len(read(mixed).poses) == 2
+
+
+def test_persons_without_a_score_beside_others_are_counted(read, poses, caplog):
+    content = results(poses, score=0.4)
+    del content[1]["score"]
+    assert read(content).scores.tolist() == [0.4, 1.0]
+    assert "persons without a score, read as 1: 1" in caplog.text
+
+
+def test_the_size_of_a_photo_must_be_that_of_the_file(read, poses):
+    content = annotations(poses / 2)
+    content["images"][0] |= {"width": 100, "height": 150}
+    with pytest.raises(PoseFileError, match=r"photo\.jpg: is 200x300, but the file of its poses says 100x150"):  # fmt: skip
+        read(content)
+    values = [{"pose_keypoints_2d": (np.r_[poses[0], poses[0, :1]] / [200, 300, 1]).ravel().tolist()}]  # fmt: skip
+    frame = {"people": values, "canvas_width": 512, "canvas_height": 768}
+    assert len(read([frame], "photo.json").poses) == 1  # fractions belong to any size
+
+
+@pytest.mark.parametrize("counts", [(16, 17), (17, 16)])
+def test_of_two_numbers_of_parts_the_larger_counts(read, poses, counts):
+    content = results(poses)
+    for entry, count in zip(content, counts, strict=True):
+        entry["keypoints"] = entry["keypoints"][: 3 * count]
+    assert len(read(content).poses) == 2
+
+
+def test_a_skeleton_that_the_parts_do_not_have_is_refused(read, poses):
+    for values, message in ((poses, "persons have 17 parts, but 18"), (poses[..., :2], "holds 34")):
+        with pytest.raises(PoseFileError, match=message):
+            read(results(values), skeleton="openpose_18")
