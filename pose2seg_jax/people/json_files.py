@@ -59,10 +59,15 @@ def _value_or_lines(data: bytes) -> Any:
         lines = [line for line in data.splitlines() if line.strip()]
         if not error.msg.startswith("Extra data") or len(lines) < 2:
             raise
-        try:
-            return [json.loads(line, object_pairs_hook=_object) for line in lines]
-        except json.JSONDecodeError:
-            raise error from None  # it says more than one about a line
+        values = []
+        for number, line in enumerate(lines, 1):
+            try:
+                values.append(json.loads(line, object_pairs_hook=_object))
+            except json.JSONDecodeError as of_line:
+                if not values:
+                    raise error from None  # these are no lines of JSON
+                raise ValueError(f"value {number}: {of_line}") from None
+        return values
 
 
 class _TwiceError(Exception):

@@ -69,6 +69,7 @@ _PARTS = {
     "sho": "shoulder", "elb": "elbow", "wri": "wrist", "ank": "ankle",
 }  # fmt: skip
 _SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
+_QUALIFIERS = frozenset({"tip", "center", "centre", "joint"})
 # Words in the names of parts that COCO does not have.
 _OTHER_WORDS = frozenset(
     ["neck", "head", "thorax", "pelvis", "root", "spine", "torso", "chest", "trunk", "body", "abdomen", "belly", "navel", "sternum", "clavicle", "collar", "crown", "forehead", "face", "hand", "thumb", "index", "forefinger", "middle", "ring", "pinky", "finger", "palm", "foot", "toe", "heel", "mouth", "lip", "eyebrow", "brow", "jaw", "chin", "cheek", "top", "bottom", "upper", "lower", "base", "mid", "center", "centre", "big", "small", "little", "tip", "inner", "outer", "hips", "shoulders", "bg", "background", "midhip", "midhips", "headtop", "tophead", "bigtoe", "smalltoe"]
@@ -154,6 +155,8 @@ def _part(name: str) -> str | None:
             words = [side, words[0].removeprefix(side)]
     sides = [_SIDES[word] for word in words if word in _SIDES]
     rest = [word for word in words if word not in _SIDES]
+    if len(rest) > 1 and _PARTS.keys() & set(rest):  # "nose_tip"
+        rest = [word for word in rest if word not in _QUALIFIERS]
     if len(rest) == 1 and rest[0] in _PARTS and len(sides) == (rest[0] != "nose"):
         return "_".join([*sides, _PARTS[rest[0]]])
     if sides and rest == ["foot"]:

@@ -1,6 +1,7 @@
 """`--mode=predict`: photos and poses in, masks and pictures out."""
 
 import collections
+import dataclasses
 import io
 import logging
 import pathlib
@@ -105,7 +106,7 @@ def _look_up(known: dict[pathlib.Path, ImagePoses], drop_duplicates: bool) -> _L
 
     def look(path: pathlib.Path) -> tuple[np.ndarray, ImagePoses | None]:
         found = known.get(path)
-        photo = _open(path, found)
+        photo, found = _open(path, found)
         if found is not None:
             found = found.on_photo(photo.height, photo.width, path, drop_duplicates=drop_duplicates)
         return np.asarray(photo.convert("RGB")), found
@@ -113,14 +114,17 @@ def _look_up(known: dict[pathlib.Path, ImagePoses], drop_duplicates: bool) -> _L
     return look
 
 
-def _open(path: pathlib.Path, found: ImagePoses | None) -> PIL.Image.Image:
+def _open(
+    path: pathlib.Path, found: ImagePoses | None
+) -> tuple[PIL.Image.Image, ImagePoses | None]:
     """Opens a photo as it is shown, or as it is stored where its poses belong to that."""
     shown = open_image(path)
     if found is None or found.fractions or found.size != (shown.width, shown.height):
-        return shown
+        return shown, found
     if not found.fits(*found.size) and found.fits(shown.height, shown.width):
-        return shown  # the file took the size from the stored pixels, its poses from the photo as shown
-    return open_image(path, found.size)
+        # The file took the size from the stored pixels, and its poses from the photo as it is shown.
+        return shown, dataclasses.replace(found, size=(shown.height, shown.width))
+    return open_image(path, found.size), found
 
 
 def _look_and_estimate(part_score_threshold: float) -> _Look:

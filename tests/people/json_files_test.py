@@ -33,7 +33,7 @@ def test_gzip_and_lines(tmp_path):
     [
         (b'{"a": 1, "b": {"c": 1, "c": 2}}', "'c' stands more than once"),
         (b'{"a": 1}\n{"a": 1, "a": 2}', "'a' stands more than once"),
-        (b'{"a": 1}\n{"a": ', "is no JSON file: Extra data"),
+        (b'{"a": 1}\n{"a": ', "is no JSON file: value 2: Expecting value"),
         (b"[" * 200_000, "is no JSON file"),
         (b"\xff\xfe\xff", "is no JSON file"),
         (b"[" + b"9" * 5000 + b"]", "is no JSON file"),

@@ -103,6 +103,7 @@ def test_a_foot_is_an_ankle_only_where_there_are_no_ankles():
         (["withers", "tail_base", *PART_NAMES[:15]], "'withers', 'tail_base' are not known"),
         ([f"kp{i}" for i in range(17)], r"'kp0'.*, \.\.\. are not known"),
         (["L_F_Paw", "nose"], "'L_F_Paw' are not known"),
+        (["nose_tip", "left_eye_inner", "tail_tip"], "'tail_tip' are not known"),
         ([*PART_NAMES, "LShoulder"], "left_shoulder is named more than once"),
         (["head", "neck", "nose"], "fewer than two"),
     ],
@@ -130,3 +131,10 @@ def test_the_number_of_parts_decides_where_it_is_known(caplog):
     ):
         skeletons.parts_of("smpl")
     assert skeletons.parts_of("BODY-25") == skeletons.SKELETONS["body_25"]
+
+
+def test_a_word_that_only_qualifies_changes_no_part():
+    names = ["nose_tip", "left_eye_center", "left_eye_inner", "hip_center", "right_hip_joint"]
+    columns = skeletons.columns_by_names(names)
+    assert (columns[0], columns[1], columns[12]) == (0, 1, 4)
+    assert sum(column >= 0 for column in columns) == 3

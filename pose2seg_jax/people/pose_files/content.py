@@ -88,6 +88,12 @@ class FileContent:
         if key not in self.images:
             self.images[key] = FileImage(key, **fields)
 
+    def rename(self, key: ImageKey, other: ImageKey) -> None:
+        """Gives an image another key; its id stays."""
+        self.images[other] = self.images.pop(key)
+        for person in self.persons:
+            person.image = other if person.image == key else person.image
+
     def add_person(self, image: ImageKey, keypoints: Any, where: str, **fields: Any) -> None:
         """Adds a person; see `FilePerson`."""
         self.persons.append(FilePerson(image, keypoints, where, **fields))
@@ -106,6 +112,11 @@ def whole_size(height: Any, width: Any) -> tuple[int, int] | None:
 def whole_number(text: str) -> int | None:
     """Returns the number that a text is; None where it is none, or one of more than 18 digits."""
     return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
+
+
+def text(value: Any) -> str | None:
+    """Returns a text that is not empty; None for anything else."""
+    return value if isinstance(value, str) and value else None
 
 
 def part_names(names: Any, path: Any) -> tuple[str, ...] | None:

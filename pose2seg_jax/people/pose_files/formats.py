@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from pose2seg_jax.people.pose_files import (
     mmpose,
     ochuman_files,
     openpose,
-    ultralytics,
+    persons,
+    yolo_labels,
 )  # fmt: skip
 from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError
 
@@ -48,7 +50,17 @@ def read(path: str | os.PathLike, count: int | None = None) -> FileContent:
         raise PoseFileError(
             f"{path}: holds no pose file (one a photo, as OpenPose, MMPose and YOLO write them: {', '.join(_IN_FOLDERS)})."
         )
-    return _joined({file.name: _read_file(file, count) for file in files}, path)
+    return _joined(
+        {file.name: _read_file(file, count) for file in files if not _is_list_of_names(file)}, path
+    )
+
+
+def _is_list_of_names(path: pathlib.Path) -> bool:
+    """Whether a file is the classes.txt that labelling tools write beside YOLO labels."""
+    if path.name.lower() != "classes.txt":
+        return False
+    logging.warning("%s: is a list of names, and no pose file.", path)
+    return True
 
 
 def _joined(by_name: Mapping[str, FileContent], path: pathlib.Path) -> FileContent:
@@ -65,9 +77,10 @@ def _joined(by_name: Mapping[str, FileContent], path: pathlib.Path) -> FileConte
             )
         if content.persons and content.part_names != first.part_names:
             raise PoseFileError(f"{path}: {first_name} and {name} have other names of parts.")
-        twice = content.images.keys() & joined.images.keys()
-        if twice:
-            raise PoseFileError(f"{path}: {name} is of the image {twice.pop()}, as another file is.")  # fmt: skip
+        for key in content.images.keys() & joined.images.keys():
+            if content.images[key].name in (None, joined.images[key].name):
+                raise PoseFileError(f"{path}: {name} is of the image {key}, as another file is.")
+            content.rename(key, f"{name}: {key}")  # each file counts its own images
         joined.images.update(content.images)
         joined.left_out.update(content.left_out)
         for person in content.persons:
@@ -86,7 +99,7 @@ def _read_file(path: pathlib.Path, count: int | None) -> FileContent:
     if data.startswith(_PICKLE):
         raise PoseFileError(f"{path}: is a pickle, which is never opened; save JSON or .npy.")
     if path.suffix.lower() == ".txt" and data.lstrip()[:1] not in (b"[", b"{"):
-        return ultralytics.labels(data.decode("utf-8", "replace"), path, name, count)
+        return yolo_labels.labels(data.decode("utf-8-sig", "replace"), path, name, count)
     content = json_files.parse(data, path)
     found = _read_object(content, path, name) if isinstance(content, dict) else None
     if isinstance(content, list) and all(isinstance(entry, dict) for entry in content):
@@ -120,12 +133,8 @@ def _read_list(content: list[dict[str, Any]], path: pathlib.Path, name: str) -> 
         return mmpose.instances(content, path, name)
     if "segmentation" in keys and "keypoints" not in keys:
         raise PoseFileError(f"{path}: holds results with masks; poses are results with 'keypoints'.")  # fmt: skip
-    if {"box", "confidence"} <= keys or any(isinstance(e.get("keypoints"), dict) for e in content):
-        return ultralytics.results(content, path, name)
-    if "keypoint_scores" in keys and "image_id" not in keys:
-        return mmpose.instances(content, path, name)
     if "keypoints" in keys or not content:
-        return coco_files.results(content, path, name)
+        return persons.read(content, path, name)
     return None
 
 

@@ -30,6 +30,8 @@ from pose2seg_jax.people.pose_files.content import (
     whole_number,
 )  # fmt: skip
 
+# Endings of names that say what the file is, also of images that we do not read.
+_SUFFIXES = IMAGE_SUFFIXES | {".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2"}
 _ID, _NAME, _FOLDED, _STEM, _NUMBER, _LAST_NUMBER = range(6)
 _LOOSE = (_STEM, _LAST_NUMBER)  # said when they are used
 _Rule = tuple[int, int, bool]  # which, minus the folders alike, whether the next folder differs
@@ -148,6 +150,7 @@ class _Index:
     def __init__(self, images: Mapping[ImageKey, FileImage]):
         self._by_stem: dict[str, list] = collections.defaultdict(list)
         self._by_number: dict[int | None, list] = collections.defaultdict(list)
+        self._by_text: dict[int, list] = collections.defaultdict(list)
         self._by_id: dict[int, list] = collections.defaultdict(list)
         for key, image in images.items():
             name = image.name if image.name is not None else image.id
@@ -158,8 +161,10 @@ class _Index:
             number = _whole_number(name)
             if number is not None:
                 self._by_number[number].append(key)
-            if number is not None and image.name is None:
-                self._by_id[number].append(key)
+            if isinstance(image.id, int) and image.name is None:
+                self._by_id[image.id].append(key)
+            elif isinstance(image.id, str) and image.name is None and image.id.isdecimal():
+                self._by_text[whole_number(image.id) or 0].append(key)
 
     def candidates(self, photo: Photo) -> Iterator[tuple[_Rule, ImageKey]]:
         """The images that may be a photo, each with its rule; the lowest is the strictest."""
@@ -178,6 +183,8 @@ class _Index:
             contradicts = common < min(len(parts), len(other)) - 1
             yield (rule, -common, contradicts), key
         if photo.id is not None:  # a data set says itself which number a photo has
+            for key in self._by_text.get(photo.id, []):
+                yield (_NUMBER, 0, False), key
             return
         rule = _NUMBER if stem.isdecimal() else _LAST_NUMBER
         for key in self._by_number.get(_last_number(stem), []):
@@ -207,7 +214,7 @@ def _stem(name: str) -> str:
 
 def _suffix(name: str) -> str:
     suffix = pathlib.PurePosixPath(name).suffix
-    return suffix if suffix.lower() in IMAGE_SUFFIXES else ""
+    return suffix if suffix.lower() in _SUFFIXES else ""
 
 
 def _same_suffix(one: str, other: str) -> bool:

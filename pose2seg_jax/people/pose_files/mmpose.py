@@ -1,15 +1,16 @@
-"""JSON of MMPose: the inferencer's list of persons, and the demos' 'instance_info', of a photo or of a video's frames."""
+"""JSON of MMPose's demos: 'instance_info' of a photo, or of the frames of a video."""
 
 import os
 from typing import Any
 
-from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError, part_names
+from pose2seg_jax.people.pose_files import persons
+from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError
 
 
 def instances(
     content: list[Any], path: str | os.PathLike, own_name: str, meta: Any = None
 ) -> FileContent:
-    """Reads persons with 'keypoints' and 'keypoint_scores', or frames ('frame_id') of such 'instances'.
+    """Reads persons, or frames ('frame_id') of 'instances'.
 
     Args:
         content: the list.
@@ -19,33 +20,19 @@ def instances(
     """
     if not all(isinstance(entry, dict) for entry in content):
         raise PoseFileError(f"{path}: 'instance_info' must be a list of objects.")
-    found = FileContent("MMPose", part_names=_names(meta, path))
+    by_number = meta.get("keypoint_id2name") if isinstance(meta, dict) else None
+    names = None
+    if isinstance(by_number, dict):
+        names = [by_number.get(str(number)) for number in range(len(by_number))]
     if not any("instances" in entry for entry in content):
-        found.add_image(own_name, is_named=False)
-        _add(found, own_name, content, path, "")
-        return found
+        return persons.read(content, path, own_name.removeprefix("results_"), names)
+    found = persons.read([], path, own_name, names)
+    found.images.clear()
     for entry in content:
-        key, persons = entry.get("frame_id"), entry.get("instances")
-        if isinstance(key, bool) or not isinstance(key, int | str) or not isinstance(persons, list):
+        key, people = entry.get("frame_id"), entry.get("instances")
+        if isinstance(key, bool) or not isinstance(key, int | str) or not isinstance(people, list):
             raise PoseFileError(f"{path}: a frame needs a 'frame_id' and a list 'instances'.")
         found.add_image(key)
-        _add(found, key, persons, path, f" of frame {key}")
+        for index, person in enumerate(people):
+            persons.add(found, key, person, f"instance {index} of frame {key}", index, path)
     return found
-
-
-def _add(found: FileContent, key: int | str, persons: list[Any], path: Any, of_frame: str) -> None:
-    for index, person in enumerate(persons):
-        where = f"instance {index}{of_frame}"
-        if not isinstance(person, dict) or "keypoints" not in person:
-            raise PoseFileError(f"{path}: {where} has no 'keypoints'.")
-        found.add_person(
-            key, person["keypoints"], where, part_scores=person.get("keypoint_scores"),
-            score=person.get("bbox_score", person.get("score")), id=index,
-        )  # fmt: skip
-
-
-def _names(meta: Any, path: Any) -> tuple[str, ...] | None:
-    names = meta.get("keypoint_id2name") if isinstance(meta, dict) else None
-    if not isinstance(names, dict):
-        return None
-    return part_names([names.get(str(number)) for number in range(len(names))], path)

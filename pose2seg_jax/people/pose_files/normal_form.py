@@ -22,6 +22,8 @@ from pose2seg_jax.people.pose_files.content import (
 from pose2seg_jax.people.pose_files.duplicates import duplicates
 
 _LARGEST_SCORE = 1e6  # of a person
+_MARKS = (0, -1)  # x = y of a missing part
+_MOST_PERSONS = 1000  # in a photo
 _FARTHEST = 1e6  # pixels; more is as much outside of every photo
 
 
@@ -69,8 +71,11 @@ class ImagePoses:
         Raises:
             PoseFileError: the poses cannot be those of this photo.
         """
-        stored = self.size == (width, height)  # a photo that is shown turned
-        if not self.fractions and self.size not in (None, (height, width)) and not stored:
+        if len(self.poses) > _MOST_PERSONS:
+            raise PoseFileError(
+                f"{photo}: has {len(self.poses)} persons, more than {_MOST_PERSONS}; are they those of many frames?"
+            )
+        if not self.fractions and self.size not in (None, (height, width)):
             raise PoseFileError(
                 f"{photo}: is {width}x{height}, but the file of its poses says {self.size[1]}x{self.size[0]}."
             )
@@ -140,8 +145,9 @@ def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None)
     given = None if skeleton is None else skeletons.parts_of(skeleton)
     content = formats.read(path, len(given) if given else None)
     parts, names = _coco_parts(content, path, given)
-    known = np.all(np.isfinite(parts[..., :2]), axis=-1) & np.any(parts[..., :2] != 0, axis=-1)
-    known &= ~np.isnan(parts[..., 2])
+    known = np.all(np.isfinite(parts[..., :2]), axis=-1) & ~np.isnan(parts[..., 2])
+    for mark in _MARKS:
+        known &= np.any(parts[..., :2] != mark, axis=-1)
     try:
         decided = visibility.decide(parts[..., 2], known, threshold, content.visibilities)
     except PoseFileError as error:
@@ -153,14 +159,15 @@ def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None)
     _check_anybody(path, content, decided.scores[known], kept, threshold)
     warn_left_out(path, {**content.left_out, "persons without a part": int(np.sum(~kept))})
 
-    fractions = content.fractions or plausibility.are_fractions(parts[..., :2][seen], path)
+    guessed = not content.fractions and plausibility.are_fractions(parts[kept], seen[kept], path)
+    fractions = content.fractions or guessed
     poses = np.where(seen[..., None], np.clip(parts, -_FARTHEST, _FARTHEST), 0).astype(np.float32)
     poses[..., 2] = decided.states
     if content.pixel_indices and not fractions:
         poses[..., :2] += np.where(seen[..., None], np.float32(0.5), 0)
     if content.part_names is None and skeleton is None and len(names) == NUM_PARTS:
         plausibility.warn_of_parts(poses, path)
-    plausibility.warn_of_lying(poses[kept], path)
+    plausibility.warn_of_lying(poses[kept], path, fractions=guessed)
     scores = _person_scores(content.persons, path)
     rows = collections.defaultdict(list)
     for index in np.flatnonzero(kept).tolist():
@@ -220,14 +227,27 @@ def _person_scores(persons: Sequence[FilePerson], path: Any) -> np.ndarray | Non
     without = sum(person.score is None for person in persons)
     if without:
         logging.warning("%s: persons without a score, read as 1: %d.", path, without)
-    scores = [1.0 if person.score is None else person.score for person in persons]
-    for person, score in zip(persons, scores, strict=True):
-        number = isinstance(score, int | float) and not isinstance(score, bool)
-        if not number or not 0 <= score < _LARGEST_SCORE:
-            raise PoseFileError(
-                f"{path}: {person.where}: 'score' must be a number, 0 or more, not {score!r:.40}."
-            )
-    return np.asarray(scores, np.float64)
+    scores = np.ones(len(persons))
+    for index, person in enumerate(persons):
+        if person.score is not None:
+            scores[index] = _score(person, path)
+    return scores
+
+
+def _score(person: FilePerson, path: Any) -> float:
+    """The score of a person; "0.9" and [0.9] are what converters make of 0.9."""
+    value = person.score
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    try:
+        number = np.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = np.nan
+    if not 0 <= number < _LARGEST_SCORE:
+        raise PoseFileError(
+            f"{path}: {person.where}: 'score' must be a number, 0 or more, not {person.score!r:.40}."
+        )
+    return number
 
 
 def _check_anybody(

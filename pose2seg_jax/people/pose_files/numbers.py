@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 
 from pose2seg_jax.people.pose_files.content import FilePerson, PoseFileError
-from pose2seg_jax.people.skeletons import SkeletonError, has_length
+from pose2seg_jax.people.skeletons import SkeletonError, columns_by_names, has_length
 
 NO_VALUE = np.inf
-_THIRD = ("visible", "visibility", "score", "confidence", "conf", "v")
+_THIRD = (
+    "visible", "visibility", "score", "scores", "confidence", "conf", "likelihood", "prob", "probability", "presence",
+    "v", "c", "p",
+)  # fmt: skip
+_NAME = ("name", "part", "label", "class")
 _MOST_LACKING = 2  # so many parts too few are missing ones, more are another skeleton
 _DEEPEST = 4  # lists in lists
 
@@ -38,6 +42,8 @@ def file_parts(persons: Sequence[FilePerson], count: int | None, path: Any) -> n
     for person in persons:
         try:
             each.append(person_parts(person.keypoints, person.part_scores, step))
+        except SkeletonError as error:
+            raise PoseFileError(f"{path}: {person.where}: {error}") from None
         except (ValueError, TypeError, AttributeError) as error:
             raise PoseFileError(f"{path}: {person.where}: 'keypoints' {error}.") from None
     lengths = collections.Counter(len(parts) for parts in each if len(parts))
@@ -129,7 +135,13 @@ def _rows(keypoints: Any, step: int) -> list[list[Any]]:
         columns += [_unwrapped(third, 1)] if third is not None else []
         return [list(row) for row in itertools.zip_longest(*columns)]
     values = _unwrapped(keypoints, 2)
-    if values and all(isinstance(value, dict) for value in values):
+    if any(isinstance(value, dict) for value in values):
+        if not all(value is None or isinstance(value, dict) for value in values):
+            raise ValueError("mixes objects and numbers")
+        values = [value or {} for value in values]
+        if not any("x" in value and "y" in value for value in values):
+            raise ValueError("must hold objects with 'x' and 'y'")
+        values = _in_cocos_order(values)
         third = next((name for name in _THIRD if any(name in value for value in values)), None)
         fields = ("x", "y", third) if third else ("x", "y")
         return [[value.get(field) for field in fields] for value in values]
@@ -142,6 +154,15 @@ def _rows(keypoints: Any, step: int) -> list[list[Any]]:
             f"must hold {step} numbers a part, x, y{', v' * (step - 2)}, but holds {len(values)}"
         )
     return [values[i : i + step] for i in range(0, len(values), step)]
+
+
+def _in_cocos_order(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parts with names in COCO's order; as they are where they have none."""
+    field = next((f for f in _NAME if all(isinstance(part.get(f), str) for part in parts)), None)
+    if field is None:
+        return parts
+    columns = columns_by_names([part[field] for part in parts])
+    return [parts[column] if column >= 0 else {} for column in columns]
 
 
 def _unwrapped(values: Any, depth: int) -> list[Any]:

@@ -15,6 +15,8 @@ _EDGE = 1.5  # pixels beyond the edge: COCO writes an index equal to the size no
 _MOST_OUTSIDE = 0.5  # share of the parts that may lie outside of a photo
 _MOST_SWAPPED = 0.1  # the same, where (y, x) in place of (x, y) would have none outside
 _FRACTIONS = (-0.25, 1.25)  # of a photo: parts are guessed a little beyond its edge
+_FEWEST_SMALL = 3  # parts of a person that say something: one part may lie in the corner
+_MOST_SMALL = 0.9  # share of the parts of a person that lie there
 _HEAD, _SHOULDERS, _HIPS = [0, 1, 2, 3, 4], [5, 6], [11, 12]
 _LYING_PERSONS, _LYING_SHARE = 3, 0.75
 # The diagonal of nose, eyes and ears over that of all parts: up to 0.33 for 999 of 1,000 persons with 12 parts or
@@ -22,15 +24,30 @@ _LYING_PERSONS, _LYING_SHARE = 3, 0.75
 _MOST_HEAD, _FEWEST_PARTS = 0.36, 12
 
 
-def are_fractions(points: Float[np.ndarray, "N 2"], path: Any) -> bool:
-    """Returns whether x and y are fractions of the photo: no file holds only poses of less than two pixels.
+def are_fractions(parts: Float[np.ndarray, "P 17 3"], seen: Bool[np.ndarray, "P 17"], path: Any) -> bool:  # fmt: skip
+    """Returns whether x and y are fractions of the photo: no pose in pixels is so small.
+
+    Args:
+        parts: of persons who have some.
+        seen: which parts there are.
+        path: of the file, for messages.
 
     Raises:
-        PoseFileError: they are normalised in another way.
+        PoseFileError: they are for some persons only, or normalised in another way.
     """
-    if not points.size or np.abs(points).max() > _FRACTIONS[1]:
+    small = np.all(np.abs(parts[..., :2]) <= _FRACTIONS[1], axis=-1)
+    enough = seen.sum(1) >= _FEWEST_SMALL
+    enough |= not enough.any()
+    persons = (np.sum(small & seen, axis=1) >= _MOST_SMALL * seen.sum(1))[enough]
+    if not np.any(persons):
         return False
-    reach = f"all coordinates lie in {points.min():.2g} to {points.max():.2g}"
+    if not np.all(persons):
+        raise PoseFileError(
+            f"{path}: the coordinates of {int(persons.sum())} of {len(persons)} persons lie in 0..1, those of the others are"
+            " pixels; write pixels for all."
+        )
+    points = parts[seen & small][:, :2]
+    reach = f"coordinates lie in {points.min():.2g} to {points.max():.2g}"
     if points.min() < _FRACTIONS[0]:
         raise PoseFileError(
             f"{path}: {reach}: they are normalised, but not to 0..1 of the photo; write pixels (OpenPose: --keypoint_scale 0)."
@@ -56,10 +73,16 @@ def warn_of_parts(poses: Float[np.ndarray, "P 17 3"], path: Any) -> None:
         )  # fmt: skip
 
 
-def warn_of_lying(poses: Float[np.ndarray, "P 17 3"], path: Any) -> None:
-    """Says that most persons lie on their side, as they do where x and y are exchanged."""
+def warn_of_lying(poses: Float[np.ndarray, "P 17 3"], path: Any, *, fractions: bool) -> None:
+    """Says that most persons lie on their side, as they do where x and y are exchanged.
+
+    Args:
+        poses: of all persons.
+        path: of the file, for messages.
+        fractions: whether coordinates were taken for fractions: such estimators often write y first (MoveNet).
+    """
     lying, count = _lying(poses)
-    if lying >= _LYING_PERSONS and lying > _LYING_SHARE * count:
+    if lying >= (1 if fractions else _LYING_PERSONS) and lying > _LYING_SHARE * count:
         logging.warning(
             "%s: %d of %d persons lie on their side; are the coordinates in the order y, x?",
             path, lying, count,

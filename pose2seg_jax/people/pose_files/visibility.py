@@ -93,12 +93,14 @@ def _meanings(
     if np.all(flags) and unlabelled:
         text = "visibility 3 marks missing parts; 1 and 2 are both read as visible, since files with a 3 differ in which is hidden"
         return {0: 0, 1: 2, 2: 2}, text
+    if np.all(seen == 0):
+        return {0: 0}, None
     if np.all(flags) and ones and not twos:
         return {0: 0, 1: 2}, "no part has visibility 2, so 1 is read as visible"
     if twos and seen.max() <= 2 and flags.mean() >= _FLAG_SHARE:
         text = f"{int(np.sum(~flags))} visibilities are no 0, 1 or 2; they are read as scores"
         return {0: 0, 1: 1, 2: 2}, None if np.all(flags) else text
-    if np.all(np.isin(seen, (0, 1, 2, _UNLABELLED))) and not np.all(seen == 0):
+    if np.all(np.isin(seen, (0, 1, 2, _UNLABELLED))):
         raise PoseFileError(
             "parts have the visibility 3, which COCO does not know (0 missing, 1 hidden, 2 visible)"
         )

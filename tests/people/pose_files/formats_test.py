@@ -296,14 +296,141 @@ def test_files_without_persons_in_a_folder(save, poses, tmp_path, photo):
     found = read_poses(tmp_path / "yolo", photos, 0.3)
     assert [len(image.poses) for image in found.values()] == [2, 0, 0]
     save([people[0] | {"keypoints": [[1, 2, 3, 4]]}], "mmpose/wrong.json")
-    with pytest.raises(PoseFileError, match=r"mmpose: wrong\.json: instance 0: 'keypoints'"):
+    with pytest.raises(PoseFileError, match=r"mmpose: wrong\.json: result 0: 'keypoints'"):
         read_poses(tmp_path / "mmpose", photos, 0.3)
 
 
 def test_an_archive_of_other_things_is_named(tmp_path, photo):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("notes.txt", "no array")
-    with pytest.raises(
-        PoseFileError, match=r"a\.npz: 'notes.txt' must be numbers.*but is no array"
-    ):
+    with pytest.raises(PoseFileError, match=r"a\.npz: 'notes.txt' is no array; unpack the archive"):
         read_poses(tmp_path / "a.npz", [photo], 0.3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"keypoint_scores": [0.9] * 17},
+        {"box": [1, 2, 3, 4], "confidence": 0.9},
+        {"class": 0, "name": "person"},
+        {"bbox_score": 0.8},
+    ],
+)
+def test_an_image_that_is_named_is_looked_at_whatever_else_there_is(read, poses, change):
+    pairs = [e | change for e in results(poses[..., :2])]
+    for field in ("image_id", "file_name", "image"):
+        content = [{k: v for k, v in e.items() if k != "image_id"} | {field: e["image_id"]} for e in pairs]  # fmt: skip
+        content[1][field] = "other.jpg"
+        assert len(read(content).poses) == 1
+        assert np.all(read(content).poses[..., 2] == 2)
+
+
+def test_a_name_goes_before_a_number(read, poses):
+    content = [e | {"image_id": i, "file_name": f"img_{1 - i}.jpg"} for i, e in enumerate(results(poses))]  # fmt: skip
+    content[0]["file_name"] = "photo.jpg"
+    assert len(read(content).poses) == 1
+
+
+def _objects(pose, **names):
+    return [
+        {"x": x, "y": y, names.get("third", "score"): 0.9, names.get("name", "name"): part}
+        for part, (x, y, _) in zip(PART_NAMES, pose.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", ["name", "part", "label", "class"])
+def test_parts_with_names_may_come_in_any_order_and_lack_some(read, poses, name):
+    parts = _objects(poses[0], name=name)
+    shuffled = [parts[i] for i in np.random.RandomState(1).permutation(17)]
+    _check(read([{"keypoints": shuffled}], "photo.json"), poses[:1])
+    some = [{"keypoints": shuffled[:14]}, {"keypoints": _objects(poses[1], name=name)}]
+    found = read(some, "photo.json").poses
+    assert np.sum(found[..., 2] == 2, axis=1).tolist() == [14, 17]
+    seen = found[0, :, 2] > 0
+    np.testing.assert_allclose(found[0, seen, :2], poses[0, seen, :2] + 0.5)
+    content = results(poses[:, ::-1], keypoint_names=list(reversed(PART_NAMES)))
+    _check(read(content), poses)
+
+
+@pytest.mark.parametrize("third", ["score", "likelihood", "probability", "presence", "confidence"])
+def test_scores_of_parts_are_found_by_any_name(read, poses, third):
+    parts = _objects(poses[0], third=third)
+    parts[3][third] = 0.05
+    assert np.flatnonzero(read([{"keypoints": parts}], "photo.json").poses[0, :, 2] == 0) == [3]
+
+
+@pytest.mark.parametrize("name", ["keypoint_scores", "scores", "kp_score"])
+def test_scores_apart_from_the_parts_are_found_by_any_name(read, poses, name):
+    scores = [0.9] * 16 + [0.1]
+    person = {"keypoints": poses[0, :, :2].tolist(), name: scores}
+    assert read([person], "photo.json").poses[0, 16, 2] == 0
+    assert read(annotations(poses[..., :2], **{name: scores})).poses[0, 16, 2] == 0
+
+
+def test_labels_say_which_parts_there_are(read, poses):
+    labels = [0, *range(5, 17)]
+    person = {"keypoints": poses[0, labels, :2].tolist(), "scores": [0.9] * 13, "labels": labels}
+    found = read([person], "photo.json").poses[0]
+    assert np.flatnonzero(found[:, 2]).tolist() == labels
+    np.testing.assert_allclose(found[labels, :2], poses[0, labels, :2] + 0.5)
+
+
+@pytest.mark.parametrize("third", [None, 1, 0])
+def test_minus_one_is_missing_as_zero_is(read, poses, third):
+    poses[0, 4, :2] = poses[1, 9, :2] = -1
+    if third is not None:
+        poses[0, 4, 2] = poses[1, 9, 2] = third
+    found = read(results(poses)).poses
+    assert found[0, 4, 2] == found[1, 9, 2] == 0
+    assert np.all(found[..., :4, 2] == 2)
+
+
+def test_folders_of_labelling_tools_and_demos(save, poses, tmp_path, photo, caplog):
+    save("\ufeff" + "\n".join(map(_yolo, poses)), "labels/photo.txt")
+    save("person\n", "labels/classes.txt")
+    assert len(read_poses(tmp_path / "labels", [photo], 0.3)[photo].poses) == 2
+    assert "classes.txt: is a list of names" in caplog.text
+    people = [{"keypoints": p[:, :2].tolist(), "keypoint_scores": [0.9] * 17} for p in poses]
+    save({"meta_info": {}, "instance_info": people}, "demo/results_photo.json")
+    save({"meta_info": {}, "instance_info": []}, "demo/results_other.json")
+    assert len(read_poses(tmp_path / "demo", [photo], 0.3)[photo].poses) == 2
+    other = annotations(poses[:1])
+    other["images"][0]["file_name"] = "other.jpg"
+    save(annotations(poses), "coco/a.json")
+    save(other, "coco/b.json")
+    found = read_poses(tmp_path / "coco", [photo, tmp_path / "other.jpg"], 0.3)
+    assert [len(image.poses) for image in found.values()] == [2, 1]
+    save(annotations(poses), "coco/c.json")
+    with pytest.raises(PoseFileError, match=r"c\.json is of the image 7, as another file"):
+        read_poses(tmp_path / "coco", [photo], 0.3)
+
+
+def test_annotations_that_name_their_image(read, poses):
+    content = annotations(poses, image_id="photo.jpg")
+    assert len(read(content).poses) == 2
+    del content["images"]
+    content["annotations"] = [a | {"image_id": 1, "file_name": "photo.jpg"} for a in content["annotations"]]  # fmt: skip
+    assert len(read(content).poses) == 2
+
+
+@pytest.mark.parametrize("score", ["0.5", [0.5], 0.5])
+def test_scores_as_converters_write_them(read, poses, score):
+    assert read(results(poses, score=score)).scores.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "message"),
+    [
+        ([{"position": {"x": 1, "y": 2}}] * 17, "must hold objects with 'x' and 'y'"),
+        ([{"x": 1, "y": 2}, 5], "mixes objects and numbers"),
+        ([{"x": 1, "y": 2, "name": "tail"}], "'tail' are not known"),
+    ],
+)
+def test_other_objects_are_named(read, keypoints, message):
+    with pytest.raises(PoseFileError, match=f"photo.json: result 0: .*{message}"):
+        read([{"keypoints": keypoints}], "photo.json")
+
+
+def test_frames_in_place_of_persons_are_refused(read, poses):
+    with pytest.raises(PoseFileError, match="has 2000 persons, more than 1000"):
+        read(np.repeat(poses, 1000, axis=0), "photo.npy")

@@ -148,3 +148,12 @@ def test_names_go_before_ids_in_a_data_set():
     images = {1: FileImage(1, "b.jpg"), 2: FileImage(2, "a.jpg")}
     assert matching.match(images, photos, "f") == {0: 2, 1: 1}
     assert matching.match({"x": FileImage("x")}, [Photo("", 1)], "f") == {}
+
+
+def test_a_number_as_a_name_is_no_id_of_a_data_set():
+    photos = [Photo("1.jpg", 1), Photo("3.jpg", 2), Photo("2.jpg", 3)]
+    names = {name: FileImage(name) for name in ("1.jpg", "2.jpg", "3.jpg")}
+    assert matching.match(names, photos, "f") == {0: "1.jpg", 1: "3.jpg", 2: "2.jpg"}
+    names = {name: FileImage(name) for name in ("1", "2", "3")}  # 1.json, 2.json, 3.json
+    assert matching.match(names, photos, "f") == {0: "1", 1: "3", 2: "2"}
+    assert matching.match({"7": FileImage("7")}, [Photo("x.jpg", 7)], "f") == {0: "7"}

@@ -115,3 +115,29 @@ def test_real_poses_are_said_nothing_about(read, real_dataset, save, tmp_path, c
         kept += len(found.on_photo(*sizes[key], key, drop_duplicates=False).poses)
     assert kept == len(entries) == 724
     assert not caplog.text
+
+
+def test_one_part_far_outside_hides_no_fractions(read, poses):
+    values = poses / _SIZE
+    values[0, 16, 1] = 1.4
+    found = read(results(values))
+    assert found.left_out["parts outside of the photo"] == 1
+    np.testing.assert_allclose(found.poses[0, :16, :2], poses[0, :16, :2] + 0.5, atol=1e-3)
+
+
+def test_fractions_beside_pixels_are_refused(read, poses):
+    poses[1] = poses[1] / _SIZE
+    with pytest.raises(PoseFileError, match=r"of 1 of 2 persons lie in 0\.\.1, those of the others are pixels"):  # fmt: skip
+        read(results(poses))
+
+
+def test_a_part_in_the_corner_beside_others_is_no_fraction(read, poses, caplog):
+    poses[1, 1:] = 0
+    poses[1, 0] = 1, 0, 2
+    assert read(results(poses)).poses[1, 0].tolist() == [1.5, 0.5, 2]
+    assert not caplog.text
+
+
+def test_one_lying_person_in_fractions_is_said(read, poses, caplog):
+    read(results((poses / _SIZE)[:1, :, [1, 0, 2]]))
+    assert "1 of 1 persons lie on their side; are the coordinates in the order y, x?" in caplog.text

@@ -1,4 +1,4 @@
-"""What Ultralytics writes: JSON of its results, and YOLO-pose label files."""
+"""YOLO-pose label files, as data sets have them and Ultralytics writes them."""
 
 import collections
 import logging
@@ -14,20 +14,6 @@ from pose2seg_jax.people.skeletons import has_length
 _PERSON_CLASS = 0
 _BEFORE = 5  # numbers of a line before the parts: the class and the box
 _MOST_AFTER = 2  # after them: a confidence (`save_conf`) and a number (`track`)
-
-
-def results(content: list[dict[str, Any]], path: str | os.PathLike, own_name: str) -> FileContent:
-    """Reads the list that `Results.to_json()` gives for one photo."""
-    found = FileContent("Ultralytics")
-    found.add_image(own_name, is_named=False)
-    for index, entry in enumerate(content):
-        if entry.get("class", _PERSON_CLASS) != _PERSON_CLASS:
-            found.left_out["results of other classes"] += 1
-            continue
-        if "keypoints" not in entry:
-            raise PoseFileError(f"{path}: result {index} has no 'keypoints'; use a model for poses.")  # fmt: skip
-        found.add_person(own_name, entry["keypoints"], f"result {index}", score=entry.get("confidence"), id=index)  # fmt: skip
-    return found
 
 
 def labels(
@@ -91,7 +77,8 @@ def _layout(rows: dict[int, list[float]], path: Any, count: int | None) -> tuple
     if not found:
         raise PoseFileError(f"{path}: the lines hold different numbers of parts.")
     found.sort(key=lambda layout: layout[0] != NUM_PARTS)
-    if len(found) > 1:
+    exact = all(len(values) == _BEFORE + found[0][0] * found[0][1] for values in rows.values())
+    if len(found) > 1 and not exact:
         others = " or ".join(f"{parts} parts of {step} numbers" for parts, step in found[1:])
         logging.warning(
             "%s: the lines are read as %d parts of %d numbers; they may also be %s (--skeleton=NAME).", path, *found[0], others

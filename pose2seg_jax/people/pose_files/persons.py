@@ -1,0 +1,94 @@
+"""Lists of persons with 'keypoints': COCO results, MMPose, AlphaPose, Ultralytics, OpenPifPaf, demos of estimators.
+
+They differ in what they call an image and a score. What there is decides, not which program wrote it.
+"""
+
+import os
+from typing import Any
+
+from pose2seg_jax.people.pose_files import categories
+from pose2seg_jax.people.pose_files import content as contents
+from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError, image_key
+
+_IMAGE_NAMES = ("image_path", "file_name", "filename", "image_name", "image", "img_path", "img_name")  # fmt: skip
+_SCORES = ("score", "bbox_score", "confidence")
+_PART_SCORES = ("keypoint_scores", "keypoints_scores", "kp_score", "scores", "keypoint_confidence")
+
+
+def read(
+    content: list[dict[str, Any]], path: str | os.PathLike, own_name: str, names: Any = None
+) -> FileContent:
+    """Reads persons; those without an image are of the image that the file is named after.
+
+    Args:
+        content: the list.
+        path: of the file.
+        own_name: which image the file is named after.
+        names: of the parts, where the file has them.
+    """
+    names = names or next((e["keypoint_names"] for e in content if "keypoint_names" in e), None)
+    found = FileContent("persons", part_names=contents.part_names(names, path))
+    entries = categories.of_persons(content, [], [], path)
+    found.left_out["results of other categories (category_id)"] = len(content) - len(entries)
+    fields = [f for f in ("image_id", *_IMAGE_NAMES) if any(f in entry for entry in entries)]
+    if not entries:
+        found.add_image(own_name, is_named=False)
+    for index, entry in enumerate(entries):
+        where = f"result {index}"
+        if _is_other_class(entry):
+            found.left_out["results of other classes"] += 1
+            found.add_image(own_name, is_named=False)
+            continue
+        key = image_key(entry.get(fields[0])) if fields else own_name
+        if key is None:
+            raise PoseFileError(
+                f"{path}: {where}: '{fields[0]}' must name its image, but is {entry.get(fields[0])!r:.40}."
+            )
+        name = next((entry[f] for f in fields[1:] if isinstance(entry.get(f), str)), None)
+        found.add_image(key, name=name, is_named=bool(fields))
+        add(found, key, entry, where, index, path)
+    return found
+
+
+def add(
+    found: FileContent, key: contents.ImageKey, entry: Any, where: str, number: int, path: Any
+) -> None:
+    """Adds a person.
+
+    Args:
+        found: where to.
+        key: of the image.
+        entry: an object with 'keypoints'.
+        where: names the person in messages.
+        number: the person's id.
+        path: of the file.
+
+    Raises:
+        PoseFileError: the entry is no such object.
+    """
+    if not isinstance(entry, dict) or "keypoints" not in entry:
+        raise PoseFileError(f"{path}: {where} has no 'keypoints'.")
+    keypoints, scores, labels = entry["keypoints"], part_scores(entry), entry.get("labels")
+    if isinstance(labels, list) and isinstance(keypoints, list) and len(labels) == len(keypoints):
+        try:  # Hugging Face's ViTPose lists the parts that it found
+            keypoints = [dict(zip(labels, keypoints, strict=True)).get(i) for i in range(17)]
+            scores = scores and [dict(zip(labels, scores, strict=True)).get(i) for i in range(17)]
+        except (TypeError, ValueError):
+            raise PoseFileError(f"{path}: {where}: 'labels' must number the parts.") from None
+    found.add_person(key, keypoints, where, part_scores=scores, score=score(entry), id=number)
+
+
+def score(entry: dict[str, Any]) -> Any:
+    """Returns the score of a person, whatever it is called; None where there is none."""
+    return next((entry[name] for name in _SCORES if entry.get(name) is not None), None)
+
+
+def part_scores(entry: dict[str, Any]) -> Any:
+    """Returns the scores of the parts that stand apart from them; None where there are none."""
+    return next((entry[name] for name in _PART_SCORES if isinstance(entry.get(name), list)), None)
+
+
+def _is_other_class(entry: dict[str, Any]) -> bool:
+    """Whether Ultralytics found something else than a person."""
+    name = str(entry.get("name", "person")).casefold()
+    return "class" in entry and name not in categories.PERSON_NAMES
