@@ -30,7 +30,7 @@ def main() -> None:
     pictures = []
     for path, found in read_poses(ROOT / "examples/poses.json", photos, 0.3).items():
         image = np.asarray(open_image(path).convert("RGB"))
-        found = found.on_photo(*image.shape[:2], path)
+        found = found.on_photo(image.shape[0], image.shape[1], path)
         result = predictor(image, found.poses)
         for rles, poses in (((), found.poses), (result.rles, ())):
             drawn = PIL.Image.fromarray(overlays.overlay(image, rles, poses))
