@@ -249,6 +249,8 @@ def command(mode: str, config=None, overrides: dict | None = None, **values: obj
         name: str(value) if isinstance(value, pathlib.Path) else value
         for name, value in values.items()
     }
+    if given["image"] is not None and not isinstance(given["image"], list):
+        given["image"] = [given["image"]]
     named, defaults = config is not None, config or coco_human.get_config()
     changed = defaults.copy_and_resolve_references()
     changed.update_from_flattened_dict(overrides or {})

@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.masks import MAX_PIXELS
@@ -12,6 +14,13 @@ from pose2seg_jax.people.parts import NUM_PARTS
 
 class InputError(UserError):
     """An image or poses that are not what the predictor takes; the message says what it takes."""
+
+
+def image_array(image: Any) -> Any:
+    """Returns an image as an array: a Pillow image as a viewer shows it, anything else as it is."""
+    if isinstance(image, PIL.Image.Image):
+        return np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
+    return image
 
 
 def check_image(image: Any) -> None:

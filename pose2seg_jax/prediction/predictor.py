@@ -9,7 +9,13 @@ import numpy as np
 
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models import Features
-from pose2seg_jax.prediction.inputs import InputError, check_image, check_pose_scores, check_poses
+from pose2seg_jax.prediction.inputs import (
+    InputError,
+    check_image,
+    check_pose_scores,
+    check_poses,
+    image_array,
+)  # fmt: skip
 from pose2seg_jax.prediction.network import Network, RoiPrediction, predict_rois
 from pose2seg_jax.prediction.results import Result
 from pose2seg_jax.weights import files as weights
@@ -17,6 +23,24 @@ from pose2seg_jax.weights.files import Weights
 
 # Persons are asked for in chunks of these sizes, so that few shapes are compiled.
 _MAX_CHUNK = 32
+
+_process: int | None = None  # that made the first predictor
+
+
+def _check_process() -> None:
+    """Refuses to compute in a process that was forked from one with a predictor: JAX would wait for ever there.
+
+    Raises:
+        InputError: the process was forked.
+    """
+    global _process
+    _process = _process or os.getpid()
+    if os.getpid() != _process:
+        raise InputError(
+            "this process was forked from one that had a predictor, and JAX does not work after a fork; start workers with"
+            " multiprocessing.get_context('spawn'), or make the first predictor in the worker."
+        )
+
 
 # See `pose_estimators`.
 PoseEstimator = Callable[[np.ndarray], Any]
@@ -65,6 +89,7 @@ class Pose2SegPredictor:
                 'the network was trained with the alignment policy "box", a comparison that needs true boxes; it'
                 " does not predict from poses."
             )
+        _check_process()
         self.network = network
         self.variables = jax.device_put(variables)
         self._pose_estimator = pose_estimator
@@ -75,6 +100,11 @@ class Pose2SegPredictor:
 
         self._encode = jax.jit(network.encode)
         self._segment = jax.jit(segment)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the network and its variables; what was compiled is compiled again where it is unpickled."""
+        variables = jax.tree.map(np.asarray, self.variables)
+        return _unpickle, (self.network, variables, self._pose_estimator)
 
     @classmethod
     def load(
@@ -113,12 +143,14 @@ class Pose2SegPredictor:
         network = Network(loaded.spec, dtype, flip)
         return cls(network, loaded.variables, pose_estimator=pose_estimator)
 
-    def encode(self, image: Array) -> EncodedImage:
-        """Runs the backbone on a (H, W, 3) uint8 RGB image, to ask for many poses afterwards.
+    def encode(self, image: Any) -> EncodedImage:
+        """Runs the backbone on a (H, W, 3) uint8 RGB image, or a Pillow image, to ask for many poses afterwards.
 
         Raises:
             InputError: not (H, W, 3) uint8.
         """
+        _check_process()
+        image = image_array(image)
         check_image(image)
         image = np.asarray(image)
         canvas = self.network.letterbox_image(image)
@@ -127,14 +159,14 @@ class Pose2SegPredictor:
 
     def __call__(
         self,
-        image: Array | EncodedImage,
+        image: Any,
         poses: Array | None = None,
         pose_scores: Array | None = None,
     ) -> Result:
         """The masks of an image's persons.
 
         Args:
-            image: (H, W, 3) uint8 RGB, or what `encode` returned.
+            image: (H, W, 3) uint8 RGB, a Pillow image (an EXIF rotation is applied), or what `encode` returned.
             poses: (P, 17, 3), COCO's parts: x and y in continuous image coordinates (the centre of
                 the first pixel is .5), and the visibility: 0 missing, 1 hidden, 2 visible. P may be
                 0. A part outside of the image counts as missing; a pose without a part in the image
@@ -148,6 +180,7 @@ class Pose2SegPredictor:
         Raises:
             InputError: an array of another kind, or no poses and no estimator.
         """
+        image = image_array(image)
         if poses is None:
             poses, pose_scores = self._estimate(image)
         poses = check_poses(poses)
@@ -171,6 +204,7 @@ class Pose2SegPredictor:
         Returns:
             NumPy arrays.
         """
+        _check_process()
         poses = check_poses(poses)
         chunks = [
             self._segment_chunk(encoded, poses[start : start + _MAX_CHUNK])
@@ -198,3 +232,7 @@ class Pose2SegPredictor:
         check_image(image)
         found = self._pose_estimator(np.asarray(image))
         return found if isinstance(found, tuple) else (found, None)
+
+
+def _unpickle(network: Network, variables: Any, estimator: PoseEstimator | None) -> Pose2SegPredictor:  # fmt: skip
+    return Pose2SegPredictor(network, variables, pose_estimator=estimator)

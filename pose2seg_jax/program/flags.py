@@ -69,12 +69,12 @@ MODES = {
     ),
 }  # fmt: skip
 
+_IMAGE = "Photos, folders of photos, or patterns in quotes; may be given several times."
 # Name and help; the modes that take each are in MODES.
 _TEXTS = (
     ("workdir", "Directory of a run: checkpoints, run.json, TensorBoard, results."),
     ("weights", "A weights file. Without it and --workdir, the model of the package."),
     ("checkpoint", "Which checkpoint of --workdir: 'latest' (default), 'best' or a step."),
-    ("image", "A photo, or a folder of photos."),
     ("poses", "A pose file, or a folder with one a photo; predict: or 'auto'."),
     (
         "skeleton",
@@ -152,9 +152,11 @@ def parse(argv: Sequence[str]) -> Command | None:
     if values["help"].value:
         print(_help(values))
         return None
-    if len(rest) > 1:
+    if len(rest) > 1 and values["image"].value and values["mode"].value == "predict":
+        values["image"].value = [*values["image"].value, *rest[1:]]  # as a shell expands a pattern
+    elif len(rest) > 1:
         raise UserError(f"unknown argument '{rest[1]}'; flags begin with --.")
-    others = (*(name for name, _ in _TEXTS), "num_templates")
+    others = (*(name for name, _ in _TEXTS), "image", "num_templates")
     command = Command(
         str(values["mode"].value),
         config,
@@ -202,6 +204,7 @@ def _define() -> flags.FlagValues:
         1,
         flag_values=values,
     )
+    flags.DEFINE_multi_string("image", None, _IMAGE, flag_values=values)
     flags.DEFINE_boolean("help", False, "Show this help.", flag_values=values, short_name="h")
     return values
 
@@ -263,7 +266,7 @@ def _help(values: flags.FlagValues) -> str:
         takes = " ".join(f"[--{flag}]" for flag in mode.takes)
         lines += [f"  --mode={name} {needs} {takes}".rstrip(), f"      {mode.does}"]
     lines += ["", "Flags:"]
-    for name in ("config", "mode", *(name for name, _ in _TEXTS), "num_templates"):
+    for name in ("config", "mode", "image", *(name for name, _ in _TEXTS), "num_templates"):
         lines.append(f"  --{name:14} {values[name].help}")
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import logging
 import os
+import sys
 from typing import NamedTuple
 
 import ml_collections
@@ -95,11 +96,11 @@ def evaluate(command: Command) -> None:
 
 def predict(command: Command) -> None:
     """Writes masks and pictures for photos."""
-    from pose2seg_jax.program.predict import predict as predict_photos
+    from pose2seg_jax.program import predict as prediction
 
     trained = load_trained(command)
     options = trained.config.prediction
-    predict_photos(
+    skipped = prediction.predict(
         Pose2SegPredictor(trained.network(), trained.weights.variables),
         command.image,
         command.poses,
@@ -109,6 +110,8 @@ def predict(command: Command) -> None:
         drop_duplicates=options.drop_duplicates,
         skeleton=command.skeleton,
     )
+    if skipped:
+        sys.exit(prediction.PARTLY_DONE)
 
 
 def report(command: Command) -> None:

@@ -1,11 +1,15 @@
 """`--mode=predict`: photos and poses in, masks and pictures out."""
 
 import collections
+import contextlib
 import dataclasses
 import io
 import logging
 import pathlib
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -13,7 +17,8 @@ import PIL.Image
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.evaluation import coco_protocol
-from pose2seg_jax.people.images import IMAGE_SUFFIXES, ImageError, open_image
+from pose2seg_jax.people import json_files
+from pose2seg_jax.people.images import ImageError, open_image
 from pose2seg_jax.people.parts import NUM_PARTS
 from pose2seg_jax.people.pose_files import (
     ImagePoses,
@@ -23,9 +28,11 @@ from pose2seg_jax.people.pose_files import (
 )  # fmt: skip
 from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
+from pose2seg_jax.program import photos
 
-_OVERLAY = "_overlay.png"
+_RESULTS = "results.json"
 _WEAK = "persons with a score below prediction.person_score_threshold"
+PARTLY_DONE = 2  # the exit status where photos were skipped
 
 # A photo's pixels and poses; the poses are None where nothing is known of the photo.
 _Look = Callable[[pathlib.Path], tuple[np.ndarray, ImagePoses | None]]
@@ -33,7 +40,7 @@ _Look = Callable[[pathlib.Path], tuple[np.ndarray, ImagePoses | None]]
 
 def predict(
     predictor: Pose2SegPredictor,
-    image: str,
+    images: Sequence[str],
     poses: str,
     output: str,
     *,
@@ -41,12 +48,12 @@ def predict(
     person_score_threshold: float,
     drop_duplicates: bool,
     skeleton: str | None,
-) -> None:
+) -> int:
     """Writes a COCO results file, and one overlay for each photo.
 
     Args:
         predictor: the network.
-        image: a photo, or a folder of photos.
+        images: photos, folders of photos and patterns.
         poses: a pose file, or "auto" to estimate poses.
         output: a folder.
         part_score_threshold: parts with a lower score are missing.
@@ -54,51 +61,99 @@ def predict(
         drop_duplicates: whether a person who is there twice is left out once.
         skeleton: the parts of the pose file; None to find out.
 
+    Returns:
+        How many photos were skipped.
+
     Raises:
-        UserError: nothing could be predicted, or files are missing.
+        UserError: nothing could be predicted, files are missing, or would be overwritten.
     """
-    directory, root = paths.local(output, "--output"), paths.local(image, "--image")
-    if directory.resolve() == root.resolve():
-        raise UserError(f"--output={output}: is the folder of the photos; name another one.")
-    paths.make_directory(directory, "--output")
-    photos = image_files(root)
+    found = photos.find(images)
+    directory = _output(output, poses, images)
+    ids = dict(zip((photo.path for photo in found), photos.result_ids(found), strict=True))
     if poses == "auto":
-        look = _look_and_estimate(part_score_threshold)
+        look = _look_and_estimate(part_score_threshold, ids)
     else:
-        known = read_poses(poses, photos, part_score_threshold, skeleton)
+        known = read_poses(poses, list(ids), part_score_threshold, skeleton)
         look = _look_up(known, drop_duplicates)
     results, skipped = [], 0
     left_out: collections.Counter[str] = collections.Counter()
     try:
-        for path in photos:
-            try:
-                picture, found = look(path)
-            except (ImageError, PoseFileError) as error:
-                logging.warning("%s; skipped.", str(error).removesuffix("."))
-                skipped += 1
-                continue
-            if found is None:
-                logging.warning("%s: %s holds no pose of this photo; no mask is predicted.", path, poses)  # fmt: skip
-                found = ImagePoses(path.stem, np.zeros((0, NUM_PARTS, 3), np.float32))
-            left_out.update(found.left_out)
-            kept = _good_enough(found, person_score_threshold, poses)
-            left_out[f"{_WEAK}, {person_score_threshold:g}"] += int(np.sum(~kept))
-            scores = None if found.scores is None else found.scores[kept]
-            result = predictor(picture, found.poses[kept], scores)
-            results += result.to_coco(found.image_id)
-            _save_picture(
-                directory / _below(path, root).with_name(f"{path.name}{_OVERLAY}"),
-                overlays.overlay(picture, result.rles, found.poses[kept]),
-            )
+        with _stop_on_sigterm():
+            for photo in found:
+                try:
+                    picture, of_photo = look(photo.path)
+                except (ImageError, PoseFileError) as error:
+                    logging.warning("%s; skipped.", str(error).removesuffix("."))
+                    skipped += 1
+                    continue
+                if of_photo is None:
+                    logging.warning(
+                        "%s: %s holds no pose of this photo; no mask is predicted.", photo.path, poses
+                    )  # fmt: skip
+                    nobody = np.zeros((0, NUM_PARTS, 3), np.float32)
+                    of_photo = ImagePoses(ids[photo.path], nobody)
+                left_out.update(of_photo.left_out)
+                kept = _good_enough(of_photo, person_score_threshold, poses)
+                left_out[f"{_WEAK}, {person_score_threshold:g}"] += int(np.sum(~kept))
+                scores = None if of_photo.scores is None else of_photo.scores[kept]
+                result = predictor(picture, of_photo.poses[kept], scores)
+                _save_picture(
+                    directory / photo.name.with_name(f"{photo.name.name}{photos.OVERLAY}"),
+                    overlays.overlay(picture, result.rles, of_photo.poses[kept]),
+                )
+                results += result.to_coco(of_photo.image_id)
     finally:  # what is done is kept, whatever happens to the next photo
-        if skipped < len(photos):
-            coco_protocol.save_results(directory / "results.json", results)
+        if skipped < len(found):
+            coco_protocol.save_results(directory / _RESULTS, results)
     warn_left_out(poses, left_out)
-    if skipped == len(photos):
-        raise UserError(f"{image}: none of the {len(photos)} photos could be used; see above.")
+    if skipped == len(found):
+        raise UserError(f"{images[0]}: none of the {skipped} photos could be used; see above.")
     if skipped:
-        logging.warning("skipped %d of %d photos.", skipped, len(photos))
+        logging.warning("skipped %d of %d photos.", skipped, len(found))
     print(f"{len(results)} masks and their overlays written to {directory}")
+    return skipped
+
+
+@contextlib.contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Ends the program by an exception where the system asks it to end, so that what is done can be written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _output(output: str, poses: str, images: Sequence[str]) -> pathlib.Path:
+    """The folder for results, checked: nothing of the user's is overwritten.
+
+    Raises:
+        UserError: it is the folder of the photos, or holds a results.json that is not ours.
+    """
+    directory = paths.local(output, "--output")
+    if any(directory.resolve() == pathlib.Path(image).expanduser().resolve() for image in images):
+        raise UserError(f"--output={output}: is the folder of the photos; name another one.")
+    paths.make_directory(directory, "--output")
+    target = directory / _RESULTS
+    if not target.exists():
+        return directory
+    ours = False
+    if poses == "auto" or target.resolve() != pathlib.Path(poses).expanduser().resolve():
+        with contextlib.suppress(json_files.JsonError):
+            content = json_files.load(target)
+            ours = isinstance(content, list) and all("mask_score" in entry for entry in content)
+    if not ours:
+        raise UserError(
+            f"{target}: holds other data than masks of this program, and would be overwritten; name another --output."
+        )
+    return directory
 
 
 def _look_up(known: dict[pathlib.Path, ImagePoses], drop_duplicates: bool) -> _Look:
@@ -127,7 +182,7 @@ def _open(
     return open_image(path, found.size), found
 
 
-def _look_and_estimate(part_score_threshold: float) -> _Look:
+def _look_and_estimate(part_score_threshold: float, ids: Mapping[pathlib.Path, str]) -> _Look:
     """Estimates the poses of a photo."""
     from pose2seg_jax.prediction import pose_estimators
 
@@ -135,7 +190,7 @@ def _look_and_estimate(part_score_threshold: float) -> _Look:
 
     def look(path: pathlib.Path) -> tuple[np.ndarray, ImagePoses | None]:
         picture = np.asarray(open_image(path).convert("RGB"))
-        return picture, ImagePoses(path.stem, *estimate(picture))
+        return picture, ImagePoses(ids[path], *estimate(picture))
 
     return look
 
@@ -150,34 +205,6 @@ def _good_enough(found: ImagePoses, threshold: float, source: str) -> np.ndarray
             " effect; leave it out."
         )
     return np.ones(len(found.poses), bool)
-
-
-def image_files(path: pathlib.Path) -> list[pathlib.Path]:
-    """Returns a photo, or those in a folder and the folders below it, sorted.
-
-    Hidden files and our own overlays are no photos.
-
-    Raises:
-        UserError: there is none.
-    """
-    if path.is_dir():
-        files = sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES
-            and not file.name.endswith(_OVERLAY)
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        )
-        if not files:
-            raise UserError(f"{path}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-        return files
-    if not path.exists():
-        raise UserError(f"{path}: does not exist; --image takes an image file or a directory.")
-    return [path]
-
-
-def _below(path: pathlib.Path, root: pathlib.Path) -> pathlib.Path:
-    return path.relative_to(root) if root.is_dir() else pathlib.Path(path.name)
 
 
 def _save_picture(path: pathlib.Path, picture: np.ndarray) -> None:

@@ -1,13 +1,16 @@
 """The Python API: one image of any size, any number of poses."""
 
 import functools
+import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 from conftest import ROOT, count_compilations, standing_pose, tiny_weights
 
@@ -308,3 +311,42 @@ def test_with_flips_a_mirrored_image_has_the_mirrored_masks(predictor):
     other = run(image[:, :, ::-1], mirrored, turned.astype(np.float32))
     np.testing.assert_allclose(other[:, :, ::-1], plain, atol=1e-4)
     assert np.abs(plain - plain[:, :, ::-1]).max() > 0.01
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_a_pillow_image_is_taken_as_it_is_shown(weights):
+    predictor = Pose2SegPredictor.from_weights(weights)
+    array = _image(60, 90, 0)
+    photo = PIL.Image.fromarray(np.rot90(array))  # stored turned to the left
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    photo.save(buffer, "PNG", exif=exif)
+    stored = PIL.Image.open(buffer)
+    poses = _poses(2, 60, 0)
+    expected, found = predictor(array, poses), predictor(stored, poses)
+    assert found.size == (60, 90)
+    assert found.rles == expected.rles
+    assert predictor(stored.convert("RGBA"), poses[:0]).size == predictor(array, poses[:0]).size
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_a_predictor_survives_pickling(weights):
+    predictor = Pose2SegPredictor.from_weights(weights, pose_estimator=_estimate)
+    again = pickle.loads(pickle.dumps(predictor))
+    image, poses = _image(60, 90, 0), _poses(2, 60, 0)
+    assert again(image, poses).rles == predictor(image, poses).rles
+    assert len(again(image)) == 1
+
+
+def _estimate(image):
+    return _poses(1, 60, 0)
+
+
+def test_a_forked_process_is_told_what_to_do(weights, monkeypatch):
+    predictor = Pose2SegPredictor.from_weights(weights)
+    monkeypatch.setattr("os.getpid", lambda: -1)  # as after a fork; a real one warns, and may hang
+    with pytest.raises(InputError, match=r"forked .* get_context\('spawn'\)"):
+        predictor(_image(60, 90, 0), _poses(1, 60, 0))
+    with pytest.raises(InputError, match="forked"):
+        Pose2SegPredictor.from_weights(weights)

@@ -44,20 +44,23 @@ def test_poses_are_estimated_where_none_are_given(tiny_file, tmp_path, monkeypat
     (tmp_path / "photos").mkdir()
     for name, mode in (("a.png", "L"), ("b.png", "RGBA"), ("c.png", "I;16")):
         PIL.Image.new(mode, (50, 40)).save(tmp_path / "photos" / name)
-    run_mode(
-        "predict",
-        weights=tiny_file,
-        image=tmp_path / "photos",
-        poses="auto",
-        output=tmp_path / "out",
-    )
+    with pytest.raises(SystemExit) as stopped:
+        run_mode(
+            "predict",
+            weights=tiny_file,
+            image=tmp_path / "photos",
+            poses="auto",
+            output=tmp_path / "out",
+        )
+    assert stopped.value.code == 2  # a part was skipped
     assert seen == [(40, 50, 3)] * 2  # the third has more than 8 bits and is skipped
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert [(entry["image_id"], entry["pose_score"]) for entry in results] == [("b", 0.4)]
-    run_mode(
-        "predict", None, {"prediction.person_score_threshold": 0.5}, weights=tiny_file,
-        image=tmp_path / "photos", poses="auto", output=tmp_path / "out",
-    )  # fmt: skip
+    with pytest.raises(SystemExit):
+        run_mode(
+            "predict", None, {"prediction.person_score_threshold": 0.5}, weights=tiny_file,
+            image=tmp_path / "photos", poses="auto", output=tmp_path / "out",
+        )  # fmt: skip
     assert json.loads((tmp_path / "out/results.json").read_text()) == []
     np.save(tmp_path / "poses.npy", standing_pose(5, 5, 30)[None])
     with pytest.raises(UserError, match="holds no scores of persons"):

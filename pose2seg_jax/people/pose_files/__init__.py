@@ -26,6 +26,8 @@ __all__ = [
     "warn_left_out",
 ]
 
+_NUMBERED = " The file numbers its images: photos need these numbers in their names, or the file their names as image_id."
+
 
 def read_poses(
     path: str | os.PathLike,
@@ -55,5 +57,6 @@ def read_poses(
             f"{path}: holds no pose of {photos[0]}"
             + (f" or the {len(photos) - 1} other photos" if len(photos) > 1 else "")
             + f"; it knows {', '.join(known) or 'no image'}{', ...' if len(file.images) > 3 else ''}."
+            + (_NUMBERED if all(isinstance(image, int) for image in file.images) else "")
         )
     return {photos[number]: found for number, found in matched.items()}

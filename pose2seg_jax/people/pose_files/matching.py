@@ -33,7 +33,7 @@ from pose2seg_jax.people.pose_files.content import (
 # Endings of names that say what the file is, also of images that we do not read.
 _SUFFIXES = IMAGE_SUFFIXES | {".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2"}
 _ID, _NAME, _FOLDED, _STEM, _NUMBER, _LAST_NUMBER = range(6)
-_LOOSE = (_STEM, _LAST_NUMBER)  # said when they are used
+_SAID = {_STEM: "their names without the suffix", _LAST_NUMBER: "the last number in their names"}
 _Rule = tuple[int, int, bool]  # which, minus the folders alike, whether the next folder differs
 
 
@@ -65,7 +65,7 @@ def match(images: Mapping[ImageKey, FileImage], photos: Sequence[Photo], path: s
     """
     unnamed = [key for key, image in images.items() if not image.is_named]
     if unnamed and len(unnamed) == len(photos):
-        _warn_of_other_numbers(images, unnamed, photos, path)
+        _warn_of_unnamed(images, unnamed, photos, path)
         return dict(enumerate(unnamed))
     if len(unnamed) > 1:
         raise PoseFileError(
@@ -79,47 +79,48 @@ def match(images: Mapping[ImageKey, FileImage], photos: Sequence[Photo], path: s
             by_rule[rule].append((number, key))
     found: dict[int, ImageKey] = {}
     used: set[ImageKey] = set()
-    loose = []
     for rule in sorted(by_rule):
         pairs = [(n, key) for n, key in by_rule[rule] if n not in found and key not in used]
         _check_unique(pairs, images, photos, path)
         found.update(pairs)
         used.update(key for _, key in pairs)
-        loose += pairs if rule[0] in _LOOSE or rule[2] else []
-    _warn(path, loose, "photos are found by another folder, suffix or a number", images, photos)
+        how = "their names alone, since the folders differ" if rule[2] else _SAID.get(rule[0])
+        _warn(path, how and f"photos are matched by {how}", pairs, images, photos)
     passed = [pair for pairs in by_rule.values() for pair in pairs if pair[1] not in used]
-    _warn(path, passed, "images of the file may be photos that have poses already", images, photos)
+    _warn(path, "images of the file are as near to photos that have poses already", passed, images, photos)  # fmt: skip
     return found
 
 
 def _warn(
     path: str | os.PathLike,
+    what: str | None,
     pairs: list[tuple[int, ImageKey]],
-    what: str,
     images: Mapping[ImageKey, FileImage],
     photos: Sequence[Photo],
 ) -> None:
-    """Says how many photos may be meant, with an example."""
-    if pairs:
+    """Says how many photos are concerned, with an example; nothing where there is nothing to say."""
+    if what and pairs:
         number, key = pairs[0]
         logging.warning(
-            "%s: %d %s; the first: %s is %s?", path, len(pairs), what, photos[number].path, images[key]
+            "%s: %d %s, such as %s with %s.", path, len(pairs), what, photos[number].path, images[key]
         )  # fmt: skip
 
 
-def _warn_of_other_numbers(
+def _warn_of_unnamed(
     images: Mapping[ImageKey, FileImage],
     unnamed: list[ImageKey],
     photos: Sequence[Photo],
     path: str | os.PathLike,
 ) -> None:
-    """Says that poses belong to photos by their order alone, or to one whose name has another number."""
+    """Says that poses belong to photos by their order alone, or to the only one, which has another name."""
     if len(photos) > 1:
         logging.warning("%s: its %d frames are taken for the photos in their order.", path, len(unnamed))  # fmt: skip
         return
-    own, photo = (_last_number(str(name)) for name in (unnamed[0], photos[0].path))
-    if None not in (own, photo) and own != photo:
-        logging.warning("%s: is taken for the poses of %s, the only photo.", path, photos[0].path)
+    own, name = (_fold(_stem(_components(str(n))[0])) for n in (unnamed[0], photos[0].path))
+    if own != name:
+        logging.warning(
+            "%s: names no photo; it is taken for the poses of %s, the only one.", path, photos[0].path
+        )  # fmt: skip
 
 
 def _check_unique(

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import logging
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -128,7 +129,14 @@ class PoseFile(NamedTuple):
     def match(self, photos: Sequence[matching.Photo]) -> dict[int, ImagePoses]:
         """Returns index of the photo -> its persons; see `matching.match`."""
         found = matching.match(self.images, photos, self.path)
-        return {number: self.poses[key] for number, key in found.items()}
+        return {
+            number: self.poses[key]
+            if self.images[key].is_named
+            else dataclasses.replace(
+                self.poses[key], image_id=pathlib.PurePath(photos[number].path).stem
+            )
+            for number, key in found.items()
+        }
 
 
 def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None) -> PoseFile:

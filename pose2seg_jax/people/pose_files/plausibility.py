@@ -120,6 +120,11 @@ def check_photo(poses: Float[np.ndarray, "P 17 3"], height: int, width: int, pho
     elif share > _MOST_OUTSIDE:
         hint = "the poses belong to another photo, or to this one at another size"
     else:
+        if share > _MOST_SWAPPED:
+            logging.warning(
+                "%s: %d of %d parts lie outside of the photo (%dx%d); are the poses of this photo, and of this size?",
+                photo, int(out.sum()), int(seen.sum()), width, height,
+            )  # fmt: skip
         return
     reach = poses[seen][:, :2].max(0)
     raise PoseFileError(

@@ -245,6 +245,11 @@ def test_a_file_of_a_whole_data_set_serves_one_photo(coco_dir, photo, tmp_path):
     matched = read_poses(file, images, 0.3)
     assert [len(matched[image].poses) for image in images] == [1, 7, 2, 1, 1]
     assert list(read_poses(file, images[1:2], 0.3)) == images[1:2]
+    (tmp_path / "numbers.json").write_text(json.dumps(results([[[1, 1, 2]] * 17], image=3)))
+    with pytest.raises(
+        PoseFileError, match=r"it knows 3\. The file numbers its images: photos need"
+    ):
+        read_poses(tmp_path / "numbers.json", [photo], 0.3)
     known = json.loads(file.read_text())["images"][0]["file_name"]
     with pytest.raises(PoseFileError, match=f"holds no pose of .*photo.jpg; it knows {known}"):
         read_poses(file, [photo], 0.3)

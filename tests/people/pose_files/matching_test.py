@@ -130,17 +130,26 @@ def test_names_are_unicode_whatever_the_locale():
 def test_loose_rules_and_what_is_passed_over_are_said(caplog):
     _match(["photo.jpg", 785], ["/a/photo.jpg", "/a/00785.jpg"])
     assert not caplog.text
-    _match(["train/photo.jpg"], ["/a/val/photo.jpg"])
-    assert "1 photos are found by another folder, suffix or a number; the first: /a/val/photo.jpg is train/photo.jpg?" in caplog.text  # fmt: skip
-    caplog.clear()
-    _match([2], ["/a/holiday2.jpg"])
-    assert "the first: /a/holiday2.jpg is 2?" in caplog.text
+    for key, photo, how in (
+        ("train/photo.jpg", "/a/val/photo.jpg", "their names alone, since the folders differ"),
+        ("photo.png", "/a/photo.jpg", "their names without the suffix"),
+        (2, "/a/holiday2.jpg", "the last number in their names"),
+    ):
+        caplog.clear()
+        _match([key], [photo])
+        assert f"1 photos are matched by {how}, such as {photo} with {key}." in caplog.text
     caplog.clear()
     _match(["photo.jpg", "photo.png"], ["/a/photo.jpg"])
-    assert "1 images of the file may be photos that have poses already" in caplog.text
-    caplog.clear()
-    matching.match({"img1": FileImage("img1", is_named=False)}, [Photo("/a/img2.jpg")], "img1.json")
-    assert "img1.json: is taken for the poses of /a/img2.jpg, the only photo" in caplog.text
+    assert "1 images of the file are as near to photos that have poses already, such as /a/photo.jpg with photo.png" in caplog.text  # fmt: skip
+
+
+@pytest.mark.parametrize("own", ["surfers", "img1", "poses"])
+def test_a_file_of_another_name_than_the_only_photo_is_said(own, caplog):
+    images = {own: FileImage(own, is_named=False)}
+    matching.match(images, [Photo(f"/a/{own.upper()}.jpg")], "file.npy")
+    assert not caplog.text
+    matching.match(images, [Photo("/a/img2.jpg")], "file.npy")
+    assert "file.npy: names no photo; it is taken for the poses of /a/img2.jpg, the only one." in caplog.text  # fmt: skip
 
 
 def test_names_go_before_ids_in_a_data_set():

@@ -59,6 +59,11 @@ def test_a_person_outside_is_left_out_and_counted(read, poses):
     assert found.left_out["persons without a part in the photo"] == 1
 
 
+def test_some_parts_outside_are_said_with_numbers(read, poses, caplog):
+    read(results(poses + np.asarray([75, 0, 0])))
+    assert "of 34 parts lie outside of the photo (200x300); are the poses of this photo" in caplog.text  # fmt: skip
+
+
 @pytest.mark.parametrize("scale", [3, 4])
 def test_another_resolution_is_refused_with_numbers(read, poses, scale):
     with pytest.raises(PoseFileError, match=r"photo.jpg: \d+ of 34 parts .* outside of the photo, which is 200x300 .*another size"):  # fmt: skip
