@@ -179,3 +179,46 @@ def test_results_of_other_images_are_refused(coco_dir, tmp_path):
     path.write_text(json.dumps([{"image_id": first, "category_id": 1, "segmentation": {}}]))
     with pytest.raises(coco.CocoError, match="result 0 has no 'score'"):
         coco_protocol.evaluate_file(dataset, path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        str,
+        float,
+        lambda number: f"{number:012}.jpg",
+        lambda number: f"{number:012}",
+        lambda number: f"val2017/{number:012}.JPG",
+        lambda number: f"D:\\coco\\{number:012}.png",
+    ],
+)
+def test_results_may_name_their_images_in_any_way_that_is_certain(coco_dir, tmp_path, name):
+    dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
+    results = _results(dataset)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([r | {"image_id": name(r["image_id"])} for r in results]))
+    assert coco_protocol.evaluate_file(dataset, path).rows[0].metrics["AP"] == 1
+
+
+@pytest.mark.parametrize("category", [0, 18, "person", None])
+def test_results_without_a_person_are_refused(coco_dir, tmp_path, category):
+    dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([r | {"category_id": category} for r in _results(dataset)]))
+    with pytest.raises(coco.CocoError, match=f"no result has category_id 1, .* they have {category!r}"):  # fmt: skip
+        coco_protocol.evaluate_file(dataset, path)
+
+
+def test_what_is_left_out_of_results_is_counted(coco_dir, tmp_path, caplog):
+    dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
+    results = _results(dataset)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([*results, results[0] | {"category_id": 18}, *results[:3]]))
+    coco_protocol.evaluate_file(dataset, path)
+    assert "1 of 16 results have another category_id (18) than 1" in caplog.text
+    assert "masks that the file holds twice count as false: 3" in caplog.text
+    assert "without a result" not in caplog.text
+    some = [r for r in results if r["image_id"] != results[0]["image_id"]]
+    path.write_text(json.dumps(some))
+    coco_protocol.evaluate_file(dataset, path)
+    assert "images of the data set without a result: 1" in caplog.text

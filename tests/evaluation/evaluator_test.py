@@ -158,3 +158,60 @@ def test_the_next_batch_starts_before_one_is_finished(count, expected):
     for number in one_ahead(batches()):
         events.append(f"finish {number}")
     assert events == expected
+
+
+def _entries(dataset, name=lambda image: image.id, **fields):
+    """The annotated poses as an estimator's results."""
+    entries = []
+    for image in dataset.images:
+        for person in image.posed:
+            pose = np.where(person.pose[:, 2:] > 0, person.pose - [0.5, 0.5, 0], 0)
+            keypoints = {"keypoints": pose.ravel().tolist()}
+            entries.append({"image_id": name(image), "category_id": 1, **keypoints, **fields})
+    return entries
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda image: str(image.id),
+        lambda image: float(image.id),
+        lambda image: image.file_name,
+        lambda image: f"frames\\{image.file_name.upper()}",
+    ],
+)
+def test_pose_files_may_name_their_images_in_any_way_that_is_certain(coco_dir, tmp_path, name):
+    dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
+    path = tmp_path / "poses.json"
+    path.write_text(json.dumps(_entries(dataset, name)))
+    found = estimated_persons(path, dataset, 0.3, drop_duplicates=False)
+    expected = annotated_persons(dataset, 0.0, 0)
+    assert found.keys() == expected.keys()
+    for image_id, persons in expected.items():
+        np.testing.assert_allclose(found[image_id].poses, persons.poses, atol=1e-3)
+
+
+def test_pose_files_of_other_or_fewer_images_are_said(coco_dir, tmp_path, caplog):
+    dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
+    path = tmp_path / "poses.json"
+    entries = _entries(dataset)
+    path.write_text(json.dumps([e for e in entries if e["image_id"] != dataset.images[0].id]))
+    estimated_persons(path, dataset, 0.3)
+    assert "left out: images of the data set that the file does not name: 1" in caplog.text
+    path.write_text(json.dumps([*entries, entries[0] | {"image_id": 5}]))
+    with pytest.raises(UserError, match=r"image_id 5 .* belongs to other images"):
+        estimated_persons(path, dataset, 0.3)
+    path.write_text(json.dumps([e | {"category_id": 18} for e in entries]))
+    with pytest.raises(UserError, match="none has the category_id of a person"):
+        estimated_persons(path, dataset, 0.3)
+
+
+def test_pose_files_of_another_size_are_refused(coco_dir, tmp_path):
+    annotations = coco_dir / "annotations/person_keypoints_val2017.json"
+    content = json.loads(annotations.read_text())
+    for image in content["images"]:
+        image["width"], image["height"] = image["width"] // 2, image["height"] // 2
+    path = tmp_path / "poses.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"image \d+: is \d+x\d+, but the file of its poses says"):
+        estimated_persons(path, coco.read(annotations), 0.3)
