@@ -2,8 +2,8 @@
 
     python main.py --config=configs/coco_human_compact.py --workdir=RUN --config.dataset.coco_dir=COCO
 
-1,446 persons, 8,000 steps of 8, seed 0, two CPU cores, .3 s a step (GLIBC_TUNABLES=glibc.malloc.hugetlb=1): AP
-.372 with all scores 1.0, .481 with the model's own, mean IoU .708 on our 724 validation persons. With
+1,446 persons, 8,000 steps of 8, seed 0, two CPU cores, 0.3 s a step (GLIBC_TUNABLES=glibc.malloc.hugetlb=1): AP
+0.372 with all scores 1.0, 0.481 with the model's own, mean IoU 0.708 on our 724 validation persons. With
 ImageNet's help: coco_human_lite.py.
 """
 

@@ -4,7 +4,7 @@ r"""Evaluation of the CVPR 2019 version on OCHuman, whose persons hide each othe
     python main.py --config=configs/ochuman.py --mode=eval --weights=r50fpn.safetensors \
       --config.dataset.coco_dir=OCHUMAN_VAL
 
-The authors train on COCO only. Published with annotated poses: AP .544 on val (2,500 images), .552 on test.
+The authors train on COCO only. Published with annotated poses: AP 0.544 on val (2,500 images), 0.552 on test.
 """
 
 import ml_collections

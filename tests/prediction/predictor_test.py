@@ -346,7 +346,7 @@ def _estimate(image):
 def test_a_forked_process_is_told_what_to_do(weights, monkeypatch):
     predictor = Pose2SegPredictor.from_weights(weights)
     monkeypatch.setattr("os.getpid", lambda: -1)  # as after a fork; a real one warns, and may hang
-    with pytest.raises(InputError, match=r"forked .* get_context\('spawn'\)"):
+    with pytest.raises(InputError, match=r"forked .*get_context\('spawn'\)"):
         predictor(_image(60, 90, 0), _poses(1, 60, 0))
     with pytest.raises(InputError, match="forked"):
         Pose2SegPredictor.from_weights(weights)
