@@ -134,7 +134,7 @@ def part_names(names: Any, path: Any) -> tuple[str, ...] | None:
 
 def image_key(value: Any) -> ImageKey | None:
     """Returns an image id as a number where it is one (785, 785.0), otherwise as text; None for anything else."""
-    if isinstance(value, str):
+    if type(value) is int or isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
         return int(value) if abs(value) < 2**63 and int(value) == value else str(value)

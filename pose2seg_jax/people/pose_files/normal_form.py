@@ -1,11 +1,13 @@
 """The one form that every pose file is brought into."""
 
 import collections
+import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -151,8 +153,9 @@ def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None)
         UserError: it cannot be read, or holds nobody whose pose can be used.
     """
     given = None if skeleton is None else skeletons.parts_of(skeleton)
-    content = formats.read(path, len(given) if given else None)
-    parts, names = _coco_parts(content, path, given)
+    with _without_collection():
+        content = formats.read(path, len(given) if given else None)
+        parts, names = _coco_parts(content, path, given)
     known = np.all(np.isfinite(parts[..., :2]), axis=-1) & ~np.isnan(parts[..., 2])
     for mark in _MARKS:
         known &= np.any(parts[..., :2] != mark, axis=-1)
@@ -194,6 +197,18 @@ def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None)
             content.pixel_indices,
         )
     return PoseFile(path, content.images, found)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Spares Python the search for cycles among the millions of numbers of a large file."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def warn_left_out(path: Any, left_out: Mapping[str, int]) -> None:
