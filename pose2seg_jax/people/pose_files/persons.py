@@ -30,7 +30,8 @@ def read(
     found = FileContent("persons", part_names=contents.part_names(names, path))
     entries = categories.of_persons(content, [], [], path)
     found.left_out["results of other categories (category_id)"] = len(content) - len(entries)
-    fields = [f for f in ("image_id", *_IMAGE_NAMES) if any(f in entry for entry in entries)]
+    keys = set().union(*entries)
+    fields = [field for field in ("image_id", *_IMAGE_NAMES) if field in keys]
     if not entries:
         found.add_image(own_name, is_named=False)
     for index, entry in enumerate(entries):
@@ -80,15 +81,22 @@ def add(
 
 def score(entry: dict[str, Any]) -> Any:
     """Returns the score of a person, whatever it is called; None where there is none."""
-    return next((entry[name] for name in _SCORES if entry.get(name) is not None), None)
+    for name in _SCORES:
+        if entry.get(name) is not None:
+            return entry[name]
+    return None
 
 
 def part_scores(entry: dict[str, Any]) -> Any:
     """Returns the scores of the parts that stand apart from them; None where there are none."""
-    return next((entry[name] for name in _PART_SCORES if isinstance(entry.get(name), list)), None)
+    for name in _PART_SCORES:
+        if isinstance(entry.get(name), list):
+            return entry[name]
+    return None
 
 
 def _is_other_class(entry: dict[str, Any]) -> bool:
     """Whether Ultralytics found something else than a person."""
-    name = str(entry.get("name", "person")).casefold()
-    return "class" in entry and name not in categories.PERSON_NAMES
+    if "class" not in entry:
+        return False
+    return str(entry.get("name", "person")).casefold() not in categories.PERSON_NAMES
