@@ -2,11 +2,19 @@
 
 import gzip
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
 
 HEIGHT, WIDTH = 300, 200
+# The examples of the documentation: title, file name, content.
+DOCUMENTED = re.findall(
+    r"### ([^\n]*)\n\n`([^`]*)`\n\n```(?:json|text)\n(.*?)\n```",
+    (pathlib.Path(__file__).parent.parent / "docs/pose_files.md").read_text(),
+    flags=re.DOTALL,
+)
 
 
 @pytest.fixture

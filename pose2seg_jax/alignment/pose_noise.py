@@ -7,13 +7,8 @@ from jaxtyping import Float, Key, Real
 
 from pose2seg_jax.alignment import geometry
 from pose2seg_jax.alignment.geometry import Array
-from pose2seg_jax.people.parts import FLIPPED_PARTS
+from pose2seg_jax.people.parts import FLIPPED_PARTS, OKS_SIGMAS
 
-# How far annotators differ, as a share of the root of the person's area (COCO's OKS).
-OKS_SIGMAS = np.asarray(
-    [.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089],
-    np.float32,
-)  # fmt: skip
 _DROPPED = 0.1  # share of the parts that are missing at level 1
 _SWAPPED = 0.05  # share of the left-right pairs that change places at level 1
 

@@ -1,4 +1,6 @@
-"""The 17 parts of COCO's persons: their names, their mirror images, and the limbs between them."""
+"""The 17 parts of COCO's persons: their names, their mirror images, how far annotators differ, and the limbs between them."""
+
+import numpy as np
 
 PART_NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
@@ -7,6 +9,11 @@ PART_NAMES = (
 )  # fmt: skip
 NUM_PARTS = len(PART_NAMES)
 FLIPPED_PARTS = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)  # left <-> right
+# How far annotators differ, as a share of the root of the person's area (COCO's OKS).
+OKS_SIGMAS = np.asarray(
+    [.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089],
+    np.float32,
+)  # fmt: skip
 PERSON_CATEGORY = 1  # in COCO's files
 
 Limbs = tuple[tuple[int, int], ...]

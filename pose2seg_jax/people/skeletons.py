@@ -34,7 +34,8 @@ _AI_CHALLENGER = tuple(part for limb in (_ARM, _LEG) for s in ("right", "left") 
 _HALPE_26 = (*PART_NAMES, "head", "neck", "mid_hip", *_sided("big_toe", "small_toe", "heel"))
 _HANDS_AND_FACE = ("face",) * 68 + ("left_hand",) * 21 + ("right_hand",) * 21
 
-# Name -> parts, in order. Of several with as many parts, the first is what a file without names is taken for. Sources: the data sets' own papers and pages; OpenPose's output.md; MediaPipe's guide.
+# Name -> parts, in order. Of several with as many parts, the first is what a file without names is taken for.
+# Sources: the data sets' own papers and pages; OpenPose's output.md; MediaPipe's guide.
 SKELETONS: dict[str, tuple[str, ...]] = {
     "coco": PART_NAMES,
     "coco_wholebody": (*PART_NAMES, *_LEFT_FOOT, *_RIGHT_FOOT, *_HANDS_AND_FACE),
@@ -71,9 +72,15 @@ _PARTS = {
 _SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
 _QUALIFIERS = frozenset({"tip", "center", "centre", "joint"})
 # Words in the names of parts that COCO does not have.
-_OTHER_WORDS = frozenset(
-    ["neck", "head", "thorax", "pelvis", "root", "spine", "torso", "chest", "trunk", "body", "abdomen", "belly", "navel", "sternum", "clavicle", "collar", "crown", "forehead", "face", "hand", "thumb", "index", "forefinger", "middle", "ring", "pinky", "finger", "palm", "foot", "toe", "heel", "mouth", "lip", "eyebrow", "brow", "jaw", "chin", "cheek", "top", "bottom", "upper", "lower", "base", "mid", "center", "centre", "big", "small", "little", "tip", "inner", "outer", "hips", "shoulders", "bg", "background", "midhip", "midhips", "headtop", "tophead", "bigtoe", "smalltoe"]
-)  # fmt: skip
+_OTHER_WORDS = frozenset({
+    "neck", "head", "thorax", "pelvis", "root", "spine", "torso", "chest", "trunk", "body",
+    "abdomen", "belly", "navel", "sternum", "clavicle", "collar", "crown", "forehead", "face",
+    "hand", "thumb", "index", "forefinger", "middle", "ring", "pinky", "finger", "palm", "foot",
+    "toe", "heel", "mouth", "lip", "eyebrow", "brow", "jaw", "chin", "cheek", "top", "bottom",
+    "upper", "lower", "base", "mid", "center", "centre", "big", "small", "little", "tip",
+    "inner", "outer", "hips", "shoulders", "bg", "background", "midhip", "midhips", "headtop",
+    "tophead", "bigtoe", "smalltoe",
+})  # fmt: skip
 
 
 def columns_by_names(names: Sequence[str]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from pose2seg_jax.prediction.inputs import (
     check_pose_scores,
     check_poses,
     image_array,
-)  # fmt: skip
+)
 from pose2seg_jax.prediction.network import Network, RoiPrediction, predict_rois
 from pose2seg_jax.prediction.results import Result
 from pose2seg_jax.weights import files as weights

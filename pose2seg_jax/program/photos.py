@@ -28,7 +28,7 @@ class Photo(NamedTuple):
 def find(images: Sequence[str]) -> list[Photo]:
     """Returns the photos that `--image` names.
 
-    Of a folder, and of the folders below it, all images are photos but hidden files (macOS's shadow files are) and our own
+    In a folder and its subfolders, every image is a photo, except hidden files (such as macOS's shadow files) and our own
     overlays.
 
     Args:

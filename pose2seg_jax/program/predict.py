@@ -25,7 +25,7 @@ from pose2seg_jax.people.pose_files import (
     PoseFileError,
     read_poses,
     warn_left_out,
-)  # fmt: skip
+)
 from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
 from pose2seg_jax.program import photos
@@ -34,8 +34,8 @@ _RESULTS = "results.json"
 _WEAK = "persons with a score below prediction.person_score_threshold"
 PARTLY_DONE = 2  # the exit status where photos were skipped
 
-# A photo's pixels and poses; the poses are None where nothing is known of the photo.
-_Look = Callable[[pathlib.Path], tuple[np.ndarray, ImagePoses | None]]
+# A photo's pixels and poses.
+_Look = Callable[[pathlib.Path], tuple[np.ndarray, ImagePoses]]
 
 
 def predict(
@@ -74,7 +74,7 @@ def predict(
         look = _look_and_estimate(part_score_threshold, ids)
     else:
         known = read_poses(poses, list(ids), part_score_threshold, skeleton)
-        look = _look_up(known, drop_duplicates)
+        look = _look_up(known, poses, ids, drop_duplicates)
     results, skipped = [], 0
     left_out: collections.Counter[str] = collections.Counter()
     try:
@@ -86,20 +86,12 @@ def predict(
                     logging.warning("%s; skipped.", str(error).removesuffix("."))
                     skipped += 1
                     continue
-                if of_photo is None:
-                    logging.warning(
-                        "%s: %s holds no pose of this photo; no mask is predicted.", photo.path, poses
-                    )  # fmt: skip
-                    nobody = np.zeros((0, NUM_PARTS, 3), np.float32)
-                    of_photo = ImagePoses(ids[photo.path], nobody)
+                of_photo = _without_weak(of_photo, person_score_threshold, poses)
                 left_out.update(of_photo.left_out)
-                kept = _good_enough(of_photo, person_score_threshold, poses)
-                left_out[f"{_WEAK}, {person_score_threshold:g}"] += int(np.sum(~kept))
-                scores = None if of_photo.scores is None else of_photo.scores[kept]
-                result = predictor(picture, of_photo.poses[kept], scores)
+                result = predictor(picture, of_photo.poses, of_photo.scores)
                 _save_picture(
                     directory / photo.name.with_name(f"{photo.name.name}{photos.OVERLAY}"),
-                    overlays.overlay(picture, result.rles, of_photo.poses[kept]),
+                    overlays.overlay(picture, result.rles, of_photo.poses),
                 )
                 results += result.to_coco(of_photo.image_id)
     finally:  # what is done is kept, whatever happens to the next photo
@@ -138,14 +130,14 @@ def _output(output: str, poses: str, images: Sequence[str]) -> pathlib.Path:
         UserError: it is the folder of the photos, or holds a results.json that is not ours.
     """
     directory = paths.local(output, "--output")
-    if any(directory.resolve() == pathlib.Path(image).expanduser().resolve() for image in images):
+    if any(directory.resolve() == paths.local(i, "--image").resolve() for i in images):
         raise UserError(f"--output={output}: is the folder of the photos; name another one.")
     paths.make_directory(directory, "--output")
     target = directory / _RESULTS
     if not target.exists():
         return directory
     ours = False
-    if poses == "auto" or target.resolve() != pathlib.Path(poses).expanduser().resolve():
+    if poses == "auto" or target.resolve() != paths.local(poses, "--poses").resolve():
         with contextlib.suppress(json_files.JsonError):
             content = json_files.load(target)
             ours = isinstance(content, list) and all("mask_score" in entry for entry in content)
@@ -156,13 +148,20 @@ def _output(output: str, poses: str, images: Sequence[str]) -> pathlib.Path:
     return directory
 
 
-def _look_up(known: dict[pathlib.Path, ImagePoses], drop_duplicates: bool) -> _Look:
-    """Takes the poses of a photo from a file."""
+def _look_up(
+    known: Mapping[pathlib.Path, ImagePoses],
+    poses: str,
+    ids: Mapping[pathlib.Path, str],
+    drop_duplicates: bool,
+) -> _Look:
+    """Takes the poses of a photo from a file; a photo that it does not know has nobody."""
 
-    def look(path: pathlib.Path) -> tuple[np.ndarray, ImagePoses | None]:
-        found = known.get(path)
-        photo, found = _open(path, found)
-        if found is not None:
+    def look(path: pathlib.Path) -> tuple[np.ndarray, ImagePoses]:
+        photo, found = _open(path, known.get(path))
+        if found is None:
+            logging.warning("%s: %s holds no pose of this photo; no mask is predicted.", path, poses)  # fmt: skip
+            found = ImagePoses(ids[path], np.zeros((0, NUM_PARTS, 3), np.float32))
+        else:
             found = found.on_photo(photo.height, photo.width, path, drop_duplicates=drop_duplicates)
         return np.asarray(photo.convert("RGB")), found
 
@@ -188,23 +187,29 @@ def _look_and_estimate(part_score_threshold: float, ids: Mapping[pathlib.Path, s
 
     estimate = pose_estimators.rtmo(score_threshold=part_score_threshold)
 
-    def look(path: pathlib.Path) -> tuple[np.ndarray, ImagePoses | None]:
+    def look(path: pathlib.Path) -> tuple[np.ndarray, ImagePoses]:
         picture = np.asarray(open_image(path).convert("RGB"))
         return picture, ImagePoses(ids[path], *estimate(picture))
 
     return look
 
 
-def _good_enough(found: ImagePoses, threshold: float, source: str) -> np.ndarray:
-    """(P,) whether each person's score reaches the threshold."""
-    if found.scores is not None:
-        return found.scores >= threshold
-    if threshold and len(found.poses):
-        raise UserError(
-            f"{source}: holds no scores of persons, so prediction.person_score_threshold would have no"
-            " effect; leave it out."
-        )
-    return np.ones(len(found.poses), bool)
+def _without_weak(found: ImagePoses, threshold: float, source: str) -> ImagePoses:
+    """The persons whose score reaches the threshold; the others are counted.
+
+    Raises:
+        UserError: there is a threshold, and persons have no scores.
+    """
+    if found.scores is None:
+        if threshold and len(found.poses):
+            raise UserError(
+                f"{source}: holds no scores of persons, so prediction.person_score_threshold would have no"
+                " effect; leave it out."
+            )
+        return found
+    kept = found.scores >= threshold
+    left_out = {**found.left_out, f"{_WEAK}, {threshold:g}": int(np.sum(~kept))}
+    return dataclasses.replace(found.subset(np.flatnonzero(kept)), left_out=left_out)
 
 
 def _save_picture(path: pathlib.Path, picture: np.ndarray) -> None:

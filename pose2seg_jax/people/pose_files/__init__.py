@@ -9,7 +9,6 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from pose2seg_jax import paths
 from pose2seg_jax.people.pose_files.content import PoseFileError
 from pose2seg_jax.people.pose_files.matching import Photo
 from pose2seg_jax.people.pose_files.normal_form import ImagePoses, PoseFile, read, warn_left_out
@@ -49,7 +48,7 @@ def read_poses(
     Raises:
         UserError: the file cannot be read or used, or knows none of the photos, or does not say clearly which one.
     """
-    file = read(paths.local(path, "--poses"), part_score_threshold, skeleton)
+    file = read(path, part_score_threshold, skeleton)
     matched = file.match([Photo(os.path.abspath(photo)) for photo in photos])
     if photos and not matched:
         known = [str(image) for image in list(file.images.values())[:3]]

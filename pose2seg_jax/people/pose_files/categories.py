@@ -10,7 +10,7 @@ from pose2seg_jax.people.pose_files.content import (
     PoseFileError,
     image_key,
     whole_number,
-)  # fmt: skip
+)
 
 PERSON_NAMES = {"person", "persons", "people", "human", "pedestrian"}
 # The category of persons in files without names of categories: COCO's, counted from 0, or none.

@@ -2,7 +2,9 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pycocotools.cocoeval import Params
+
+from pose2seg_jax.people.parts import OKS_SIGMAS
+from pose2seg_jax.people.pose_files.plausibility import extents
 
 # Two poses that are more alike are one person. Of 12,000 annotated persons of COCO, each two of an image are either
 # below 0.75, or above 0.8 where two annotators labelled one pose; overlapping people of OCHuman are below 0.6.
@@ -37,12 +39,10 @@ def similarity(poses: Float[np.ndarray, "P 17 3"]) -> Float[np.ndarray, "P P"]:
     """
     seen = poses[..., 2] > 0
     points = np.where(seen[..., None], poses[..., :2], 0)
-    low = np.min(points, axis=1, where=seen[..., None], initial=np.inf)
-    high = np.max(points, axis=1, where=seen[..., None], initial=-np.inf)
-    areas = np.prod(np.maximum(high - low, 1), axis=-1)  # 1 for nobody
+    areas = np.prod(np.maximum(extents(poses), 1), axis=-1)  # 1 for nobody
     area = np.maximum(areas[:, None], areas[None])[..., None]
     common = seen[:, None] & seen[None]
-    variances = (2 * Params(iouType="keypoints").kpt_oks_sigmas) ** 2
+    variances = (2 * OKS_SIGMAS.astype(np.float64)) ** 2
     squared = np.sum((points[:, None] - points[None]) ** 2, axis=-1)
     terms = np.where(common, np.exp(-squared / (2 * variances * area)), 0)
     counts = common.sum(-1)

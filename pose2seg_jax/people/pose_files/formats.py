@@ -18,7 +18,7 @@ from pose2seg_jax.people.pose_files import (
     openpose,
     persons,
     yolo_labels,
-)  # fmt: skip
+)
 from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError
 
 _FORMATS = (

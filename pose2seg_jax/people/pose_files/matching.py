@@ -2,7 +2,7 @@
 
 From the strictest rule to the loosest:
 
-1. the number by which the data set knows the photo (evaluation alone);
+1. the number by which the data set knows the photo (evaluation alone; as text, "785", it comes after the names);
 2. the file name, and of several paths that end in it the one that goes on alike ("a/photo.jpg" is /data/a/photo.jpg);
 3. the same, upper and lower case and the form of accents aside;
 4. the name without its suffix ("photo.png" is photo.jpg);
@@ -28,7 +28,7 @@ from pose2seg_jax.people.pose_files.content import (
     ImageKey,
     PoseFileError,
     whole_number,
-)  # fmt: skip
+)
 
 # Endings of names that say what the file is, also of images that we do not read.
 _SUFFIXES = IMAGE_SUFFIXES | {".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2"}

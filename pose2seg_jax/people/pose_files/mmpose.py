@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from pose2seg_jax.people.pose_files import persons
-from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError
+from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError, part_names
 
 
 def instances(
@@ -26,8 +26,7 @@ def instances(
         names = [by_number.get(str(number)) for number in range(len(by_number))]
     if not any("instances" in entry for entry in content):
         return persons.read(content, path, own_name.removeprefix("results_"), names)
-    found = persons.read([], path, own_name, names)
-    found.images.clear()
+    found = FileContent("persons", part_names=part_names(names, path))
     for entry in content:
         key, people = entry.get("frame_id"), entry.get("instances")
         if isinstance(key, bool) or not isinstance(key, int | str) or not isinstance(people, list):

@@ -21,7 +21,7 @@ from pose2seg_jax.people.pose_files.content import (
     FilePerson,
     ImageKey,
     PoseFileError,
-)  # fmt: skip
+)
 from pose2seg_jax.people.pose_files.duplicates import duplicates
 
 _LARGEST_SCORE = 1e6  # of a person
@@ -83,8 +83,7 @@ class ImagePoses:
                 f"{photo}: is {width}x{height}, but the file of its poses says {self.size[1]}x{self.size[0]}."
             )
         poses = self._pixels(height, width)
-        plausibility.check_photo(poses, height, width, photo)
-        outside = plausibility.outside(poses, height, width)
+        outside = plausibility.check_photo(poses, height, width, photo)
         poses[outside] = 0
         kept = np.any(poses[..., 2] > 0, axis=1)
         scores = np.ones(len(poses)) if self.scores is None else self.scores
@@ -96,15 +95,17 @@ class ImagePoses:
             "persons without a part in the photo": int(np.sum(~kept)),
             "persons who are there twice (config.prediction.drop_duplicates)": int(np.sum(twice)),
         }
-        kept &= ~twice
+        found = dataclasses.replace(self, poses=poses, fractions=False, left_out=left_out)
+        return found.subset(np.flatnonzero(kept & ~twice))
+
+    def subset(self, rows: Sequence[int] | np.ndarray) -> "ImagePoses":
+        """Returns some of the persons, given by their numbers."""
         return dataclasses.replace(
             self,
-            poses=poses[kept],
-            scores=None if self.scores is None else self.scores[kept],
-            part_scores=None if self.part_scores is None else self.part_scores[kept],
-            ids=tuple(i for i, keep in zip(self.ids, kept, strict=False) if keep),
-            fractions=False,
-            left_out=left_out,
+            poses=self.poses[rows],
+            scores=None if self.scores is None else self.scores[rows],
+            part_scores=None if self.part_scores is None else self.part_scores[rows],
+            ids=tuple(self.ids[row] for row in rows) if self.ids else (),
         )
 
     def _pixels(self, height: int, width: int) -> np.ndarray:
@@ -180,23 +181,26 @@ def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None)
         plausibility.warn_of_parts(poses, path)
     plausibility.warn_of_lying(poses[kept], path, fractions=guessed)
     scores = _person_scores(content.persons, path)
-    rows = collections.defaultdict(list)
+    every = ImagePoses(
+        "", poses, scores, None, decided.scores, tuple(person.id for person in content.persons),
+        fractions, content.pixel_indices,
+    )  # fmt: skip
+    return PoseFile(path, content.images, _by_image(content, every, kept))
+
+
+def _by_image(
+    content: FileContent, every: ImagePoses, kept: np.ndarray
+) -> dict[ImageKey, ImagePoses]:
+    """The persons of each image, of all of a file's; also of images without persons."""
+    rows: dict[ImageKey, list[int]] = collections.defaultdict(list)
     for index in np.flatnonzero(kept).tolist():
         rows[content.persons[index].image].append(index)
     found = {}
     for key, image in content.images.items():
-        some = rows.get(key, [])
-        found[key] = ImagePoses(
-            image.id,
-            poses[some],
-            None if scores is None else scores[some],
-            image.size,
-            decided.scores[some],
-            tuple(content.persons[i].id for i in some),
-            fractions,
-            content.pixel_indices,
+        found[key] = dataclasses.replace(
+            every.subset(rows.get(key, [])), image_id=image.id, size=image.size
         )
-    return PoseFile(path, content.images, found)
+    return found
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pose2seg_jax.people.pose_files.content import (
     PoseFileError,
     part_names,
     whole_size,
-)  # fmt: skip
+)
 
 
 def read(content: dict[str, Any], path: str | os.PathLike) -> FileContent:

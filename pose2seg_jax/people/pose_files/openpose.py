@@ -9,7 +9,7 @@ from pose2seg_jax.people.pose_files.content import (
     ImageKey,
     PoseFileError,
     whole_size,
-)  # fmt: skip
+)
 
 
 def frames(content: list[dict[str, Any]], path: str | os.PathLike, own_name: str) -> FileContent:

@@ -6,6 +6,7 @@ They differ in what they call an image and a score. What there is decides, not w
 import os
 from typing import Any
 
+from pose2seg_jax.people.parts import NUM_PARTS
 from pose2seg_jax.people.pose_files import categories
 from pose2seg_jax.people.pose_files import content as contents
 from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError, image_key
@@ -72,11 +73,17 @@ def add(
     keypoints, scores, labels = entry["keypoints"], part_scores(entry), entry.get("labels")
     if isinstance(labels, list) and isinstance(keypoints, list) and len(labels) == len(keypoints):
         try:  # Hugging Face's ViTPose lists the parts that it found
-            keypoints = [dict(zip(labels, keypoints, strict=True)).get(i) for i in range(17)]
-            scores = scores and [dict(zip(labels, scores, strict=True)).get(i) for i in range(17)]
+            keypoints = _by_label(keypoints, labels)
+            scores = scores and _by_label(scores, labels)
         except (TypeError, ValueError):
             raise PoseFileError(f"{path}: {where}: 'labels' must number the parts.") from None
     found.add_person(key, keypoints, where, part_scores=scores, score=score(entry), id=number)
+
+
+def _by_label(values: list[Any], labels: list[int]) -> list[Any]:
+    """The values of COCO's parts in order, from those of the parts that the labels number; None for the others."""
+    known = dict(zip(labels, values, strict=True))
+    return [known.get(part) for part in range(NUM_PARTS)]
 
 
 def score(entry: dict[str, Any]) -> Any:

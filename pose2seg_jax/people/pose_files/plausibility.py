@@ -64,7 +64,8 @@ def warn_of_parts(poses: Float[np.ndarray, "P 17 3"], path: Any) -> None:
     some = poses[(seen.sum(1) >= _FEWEST_PARTS) & (seen[:, _HEAD].sum(1) >= 2)]
     if not len(some):
         return
-    size = np.median(_diagonals(some[:, _HEAD]) / np.maximum(_diagonals(some), 1e-6))
+    head, whole = (np.linalg.norm(extents(p), axis=1) for p in (some[:, _HEAD], some))
+    size = np.median(head / np.maximum(whole, 1e-6))
     if size > _MOST_HEAD:
         logging.warning(
             "%s: 17 parts are read as COCO's, but nose, eyes and ears spread over %.2f of the pose (COCO: 0.1). Are they"
@@ -105,8 +106,10 @@ def outside(
     return (poses[..., 2] > 0) & ~inside
 
 
-def check_photo(poses: Float[np.ndarray, "P 17 3"], height: int, width: int, photo: Any) -> None:
-    """Checks that poses can be those of a photo.
+def check_photo(
+    poses: Float[np.ndarray, "P 17 3"], height: int, width: int, photo: Any
+) -> Bool[np.ndarray, "P 17"]:
+    """Checks that poses can be those of a photo, and returns which parts lie outside of it.
 
     Raises:
         PoseFileError: too many parts lie outside.
@@ -125,7 +128,7 @@ def check_photo(poses: Float[np.ndarray, "P 17 3"], height: int, width: int, pho
                 "%s: %d of %d parts lie outside of the photo (%dx%d); are the poses of this photo, and of this size?",
                 photo, int(out.sum()), int(seen.sum()), width, height,
             )  # fmt: skip
-        return
+        return out
     reach = poses[seen][:, :2].max(0)
     raise PoseFileError(
         f"{photo}: {int(out.sum())} of {int(seen.sum())} parts of its poses lie outside of the photo, which is"
@@ -133,9 +136,9 @@ def check_photo(poses: Float[np.ndarray, "P 17 3"], height: int, width: int, pho
     )
 
 
-def _diagonals(poses: np.ndarray) -> np.ndarray:
-    """(P,) the diagonal of the box around the parts of each pose."""
+def extents(poses: Float[np.ndarray, "P K 3"]) -> Float[np.ndarray, "P 2"]:
+    """Returns the width and height of the box around the parts of each pose; negative for nobody."""
     seen = (poses[..., 2] > 0)[..., None]
     low = np.min(poses[..., :2], axis=1, where=seen, initial=np.inf)
     high = np.max(poses[..., :2], axis=1, where=seen, initial=-np.inf)
-    return np.hypot(*(high - low).T)
+    return high - low

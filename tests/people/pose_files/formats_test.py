@@ -8,17 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 from conftest import ROOT, STANDING
-from pose_file_fixtures import HEIGHT, WIDTH, annotations, results
+from pose_file_fixtures import DOCUMENTED, HEIGHT, WIDTH, annotations, results
 
 from pose2seg_jax.people.parts import PART_NAMES
 from pose2seg_jax.people.pose_files import PoseFileError, read_poses
 from pose2seg_jax.people.skeletons import SKELETONS, columns_by_names
-
-_DOCUMENTED = re.findall(
-    r"### ([^\n]*)\n\n`([^`]*)`\n\n```(?:json|text)\n(.*?)\n```",
-    (ROOT / "docs/pose_files.md").read_text(),
-    flags=re.DOTALL,
-)
 
 
 def _in_order(poses, skeleton, third=2.0):
@@ -40,7 +34,7 @@ def _check(found, poses, skeleton="coco"):
     assert not found.poses[:, ~there].any()
 
 
-@pytest.mark.parametrize(("title", "name", "text"), _DOCUMENTED)
+@pytest.mark.parametrize(("title", "name", "text"), DOCUMENTED)
 def test_the_examples_of_the_documentation(read, title, name, text):
     found = read(text, name)
     expected = np.round(STANDING * [200, 300])
@@ -52,7 +46,7 @@ def test_the_examples_of_the_documentation(read, title, name, text):
 def test_every_format_has_an_example():
     text = (ROOT / "docs/pose_files.md").read_text()
     table = re.findall(r"^\| \[(.*?)\]\(#", text, flags=re.MULTILINE)
-    assert [title for title, _, _ in _DOCUMENTED] == table
+    assert [title for title, _, _ in DOCUMENTED] == table
     assert len(table) >= 9
     skeletons = re.findall(r"^\| `(\w+)` \| (\d+) \|", text, flags=re.MULTILINE)
     assert skeletons == [(name, str(len(parts))) for name, parts in SKELETONS.items()]

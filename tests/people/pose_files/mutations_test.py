@@ -8,23 +8,16 @@ import io
 import json
 import os
 import random
-import re
 import warnings
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from pose_file_fixtures import HEIGHT, WIDTH
+from pose_file_fixtures import DOCUMENTED, HEIGHT, WIDTH
 
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.pose_files import read_poses
 
 _COUNT = int(os.environ.get("POSE2SEG_MUTATIONS", "150"))
-_EXAMPLES = re.findall(
-    r"### ([^\n]*)\n\n`([^`]*)`\n\n```(?:json|text)\n(.*?)\n```",
-    (ROOT / "docs/pose_files.md").read_text(),
-    flags=re.DOTALL,
-)
 _FRAMES = {
     "meta_info": {"keypoint_id2name": {"0": "nose"}},
     "instance_info": [{"frame_id": 1, "instances": [{"keypoints": [[9, 9]] * 17, "keypoint_scores": [0.9] * 17}]}],
@@ -96,7 +89,9 @@ def _bytes(name, text, rng):
     return data
 
 
-@pytest.mark.parametrize(("title", "name", "text"), [*_EXAMPLES, *_MORE], ids=lambda v: str(v)[:20])
+@pytest.mark.parametrize(
+    ("title", "name", "text"), [*DOCUMENTED, *_MORE], ids=lambda v: str(v)[:20]
+)
 def test_mutated_files(title, name, text, tmp_path):
     photo, path = tmp_path / "photo.jpg", tmp_path / name
     read = refused = 0
