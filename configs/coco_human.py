@@ -116,6 +116,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.prediction = ml_collections.ConfigDict()
     # Predict the mirrored image too, and take the mean: twice the work (ours).
     config.prediction.flip = False
+    # Give each pixel to one person at most, the one whose probability is highest there (ours).
+    config.prediction.exclusive = False
     # A part of a predicted pose with a lower score is missing.
     config.prediction.part_score_threshold = 0.3
     # A predicted pose with a lower score is left out.

@@ -4,7 +4,8 @@
 through it. The rule of the CVPR 2019 version is in `cvpr2019`.
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,10 +59,17 @@ class Alignment(NamedTuple):
         return self.template == FALLBACK
 
 
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        "roi_size",
+        "reflect",
+    ),
+)
 def align_poses(
     poses: Real[Array, "N P 3"],
     templates: Real[Array, "K P 3"],
-    size: Real[Array, "N 2"] | Real[Array, "2"] | tuple[int, int],
+    size: Real[Array, "N 2"] | Real[Array, "2"] | tuple[Any, Any],
     roi_size: int,
     *,
     reflect: bool = True,
@@ -145,7 +153,7 @@ def align_poses(
 
 
 def sizes_of(
-    size: Real[Array, "N 2"] | Real[Array, "2"] | tuple[int, int], poses: Float[Array, "N P 3"]
+    size: Real[Array, "N 2"] | Real[Array, "2"] | tuple[Any, Any], poses: Float[Array, "N P 3"]
 ) -> Float[jax.Array, "N 2"]:
     """Returns (height, width) for each person, where one may stand for all."""
     array = jnp.asarray(size, poses.dtype)

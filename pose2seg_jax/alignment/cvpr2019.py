@@ -1,5 +1,8 @@
 """How the CVPR 2019 version of the method chooses a template (authors' code), for weights trained with it."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,10 +52,17 @@ def score_templates(
     return matrices, jnp.where((common >= 3) & ~missing, scores, 0), residuals
 
 
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        "roi_size",
+        "convention",
+    ),
+)
 def align_by_score(
     poses: Real[Array, "N P 3"],
     templates: Real[Array, "K P 3"],
-    size: Real[Array, "N 2"] | Real[Array, "2"] | tuple[int, int],
+    size: Real[Array, "N 2"] | Real[Array, "2"] | tuple[Any, Any],
     roi_size: int,
     *,
     convention: SamplingConvention,

@@ -3,6 +3,8 @@
 Every function reads the source at the inverse image of each destination pixel's centre.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, Real
@@ -42,6 +44,7 @@ def sample(
     return total
 
 
+@functools.partial(jax.jit, static_argnames=("roi_size",))
 def align_to_roi(
     images: Real[Array, "B H W C"],
     image_index: Int[Array, " N"],
@@ -60,6 +63,13 @@ def align_to_roi(
     return sample(images, image_index, x, y)
 
 
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        "roi_size",
+        "samples",
+    ),
+)
 def align_masks(
     masks: Real[Array, "N H W"] | Bool[Array, "N H W"],
     matrices: Real[Array, "N 2 3"],
@@ -81,6 +91,13 @@ def align_masks(
     return rois.reshape(-1, roi_size, samples, roi_size, samples).mean(axis=(2, 4))
 
 
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        "height",
+        "width",
+    ),
+)
 def reverse_align(
     rois: Real[Array, "N R R"], matrices: Real[Array, "N 2 3"], height: int, width: int
 ) -> Float[jax.Array, "N height width"]:

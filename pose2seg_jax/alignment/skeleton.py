@@ -3,6 +3,8 @@
 Pure functions over all persons at once. No Flax, no TensorFlow.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,13 @@ def num_channels(limbs: Limbs, num_parts: int = 17) -> int:
     return num_parts + 2 * len(limbs)
 
 
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        "roi_size",
+        "limbs",
+    ),
+)
 def skeleton_features(
     poses: Real[Array, "N P 3"], roi_size: int, limbs: Limbs = PAPER_LIMBS
 ) -> Float[jax.Array, "N R R C"]:

@@ -76,6 +76,8 @@ class Pose2Seg(nn.Module):
             train: whether BatchNorm uses and updates the statistics of the batch.
         """
         spec = self.spec
+        # Of a slot without a person, the matrix may be singular: its ROI would not be finite.
+        matrices = jnp.where(valid[:, None, None], matrices, jnp.eye(2, 3, dtype=matrices.dtype))
         stride = STRIDE * spec.image_size / spec.backbone_image_size
         side = features.maps.shape[1]
         from_features = spec.convention.from_features(matrices, stride, side)

@@ -1,6 +1,6 @@
 """Masks as COCO's compressed RLE: from polygons and other encodings, and from a ROI."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -28,11 +28,71 @@ def encode_mask(
     Raises:
         ValueError: the image has more than MAX_PIXELS.
     """
+    found = _in_image(probability, matrix, height, width)
+    return encode_cutout(found.values > THRESHOLD, found.x, found.y, height, width)
+
+
+def encode_exclusive_masks(
+    probabilities: Float[np.ndarray, "P R R"],
+    matrices: Float[np.ndarray, "P 2 3"],
+    height: int,
+    width: int,
+) -> list[dict[str, Any]]:
+    """The masks of an image's persons, so that a pixel belongs to one person at most.
+
+    A pixel that lies in several masks goes to the person whose probability is highest there, of equal ones to the first.
+
+    Args:
+        probabilities: in the ROIs.
+        matrices: image to ROI.
+        height: of the image.
+        width: of the image.
+
+    Raises:
+        ValueError: the image has more than MAX_PIXELS.
+    """
+    found = [_in_image(p, m, height, width) for p, m in zip(probabilities, matrices, strict=True)]
+    highest = np.full((width, height), THRESHOLD, np.float32)  # by columns, as a cutout is
+    for one in found:
+        part = highest[one.window]
+        np.maximum(part, one.values, out=part)
+    taken = np.zeros((width, height), bool)
+    masks = []
+    for one in found:
+        mine = (one.values > THRESHOLD) & (one.values == highest[one.window]) & ~taken[one.window]
+        taken[one.window] |= mine
+        masks.append(encode_cutout(mine, one.x, one.y, height, width))
+    return masks
+
+
+class _Cutout(NamedTuple):
+    """The probabilities of a person around its mask; beyond, they are THRESHOLD at most.
+
+    Attributes:
+        values: (w, h) by columns, as RLE counts.
+        x: of the first column.
+        y: of the first row.
+    """
+
+    values: np.ndarray
+    x: int
+    y: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Where it lies in an image (W, H) by columns."""
+        width, height = self.values.shape
+        return slice(self.x, self.x + width), slice(self.y, self.y + height)
+
+
+def _in_image(probability: np.ndarray, matrix: np.ndarray, height: int, width: int) -> _Cutout:
+    """Takes the probabilities of a ROI to its image, around the cells that are inside."""
     check_size(height, width)
+    nothing = _Cutout(np.zeros((0, 0), np.float32), 0, 0)
     inside = probability > THRESHOLD
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     if not rows.size:
-        return _compress([height * width], height, width)
+        return nothing
     # Between two centres, no value exceeds both: the mask ends before the next centre.
     left, right = np.clip([columns[0] - 0.5, columns[-1] + 1.5], 0, len(probability))
     top, bottom = np.clip([rows[0] - 0.5, rows[-1] + 1.5], 0, len(probability))
@@ -43,17 +103,17 @@ def encode_mask(
     x0, y0 = np.maximum(np.floor(reach.min(0)), 0).astype(int).tolist()
     x1, y1 = np.minimum(np.ceil(reach.max(0)), (width, height)).astype(int).tolist()
     if x0 >= x1 or y0 >= y1:
-        return _compress([height * width], height, width)
+        return nothing
     start = linear @ [x0, y0] + offset
     # Pillow samples between pixel centres, repeats the outermost half cell and fills with 0 beyond.
     # x and y change places: RLE goes down the columns.
-    cutout = PIL.Image.fromarray(np.asarray(probability, np.float32)).transform(
+    values = PIL.Image.fromarray(np.asarray(probability, np.float32)).transform(
         (y1 - y0, x1 - x0),
         PIL.Image.Transform.AFFINE,
         (*linear[0, ::-1], start[0], *linear[1, ::-1], start[1]),
         PIL.Image.Resampling.BILINEAR,
     )
-    return encode_cutout(np.asarray(cutout) > THRESHOLD, x0, y0, height, width)
+    return _Cutout(np.asarray(values), x0, y0)
 
 
 def encode_cutout(

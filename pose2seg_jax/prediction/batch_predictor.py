@@ -45,6 +45,7 @@ class BatchPredictor:
             network: the network.
             persons_per_batch: over all devices; more persons than that take further rounds.
         """
+        self._exclusive = network.exclusive
         self._devices = parallel.num_local_devices()
         self._slots = -(-persons_per_batch // self._devices)
 
@@ -87,7 +88,7 @@ class BatchPredictor:
             chunks = [queue[start : start + self._slots] for queue in queues]
             on_devices = self._segment_chunk(variables, features, chunks, persons, sizes)
             started.append((chunks, on_devices))
-        return functools.partial(_finish, started, sizes, persons)
+        return functools.partial(_finish, started, sizes, persons, self._exclusive)
 
     def _segment_chunk(self, variables, features, chunks, persons, sizes):
         shape = (self._devices, self._slots)
@@ -106,7 +107,10 @@ class BatchPredictor:
 
 
 def _finish(
-    started: Any, sizes: Int[np.ndarray, "D B 2"], persons: Sequence[Sequence[Persons]]
+    started: Any,
+    sizes: Int[np.ndarray, "D B 2"],
+    persons: Sequence[Sequence[Persons]],
+    exclusive: bool,
 ) -> list[list[Result]]:
     """The results of chunks on the devices, each beside the (image, person) of its slots."""
     found: list[list[list[RoiPrediction]]] = [[[] for _ in row] for row in sizes]
@@ -120,16 +124,18 @@ def _finish(
                 found[d][b].append(part)
     return [
         [
-            _result(parts, size, one.scores)
+            _result(parts, size, one.scores, exclusive)
             for parts, size, one in zip(row, sizes[d].tolist(), persons[d], strict=True)
         ]
         for d, row in enumerate(found)
     ]
 
 
-def _result(parts: list[RoiPrediction], size: list[int], scores: np.ndarray | None) -> Result:
+def _result(
+    parts: list[RoiPrediction], size: list[int], scores: np.ndarray | None, exclusive: bool
+) -> Result:
     height, width = size
     if not parts:
         return Result.empty((height, width))
     rois = jax.tree.map(lambda *p: np.concatenate(p), *parts)
-    return Result.from_rois(rois, (height, width), scores)
+    return Result.from_rois(rois, (height, width), scores, exclusive=exclusive)

@@ -1,5 +1,6 @@
 """What prediction takes: checks of images and poses where a user can call."""
 
+import os
 from typing import Any
 
 import jax
@@ -8,19 +9,56 @@ import PIL.Image
 import PIL.ImageOps
 
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.people import images
 from pose2seg_jax.people.masks import MAX_PIXELS
 from pose2seg_jax.people.parts import NUM_PARTS
+
+_DEEP_MODES = "IF"  # how Pillow's modes of more than 8 bits begin
 
 
 class InputError(UserError):
     """An image or poses that are not what the predictor takes; the message says what it takes."""
 
 
-def image_array(image: Any) -> Any:
-    """Returns an image as an array: a Pillow image as a viewer shows it, anything else as it is."""
+def image_array(image: Any) -> np.ndarray:
+    """Returns an image as an array, checked.
+
+    Args:
+        image: an array or tensor (H, W, 3) uint8, RGB; or a Pillow image, or the path of an image file, as a viewer shows it.
+
+    Raises:
+        InputError: it is none of them, or has too many pixels for an RLE mask.
+        ImageError: the file cannot be read.
+    """
+    if isinstance(image, str | os.PathLike):
+        image = images.open_image(image)
     if isinstance(image, PIL.Image.Image):
+        if image.mode[0] in _DEEP_MODES:
+            raise InputError(
+                f"image is a Pillow image of mode {image.mode}, more than 8 bits; convert it to RGB."
+            )
         return np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
-    return image
+    array = as_array(image, "image")
+    check_image(array)
+    return array
+
+
+def as_array(values: Any, what: str) -> np.ndarray:
+    """Returns an array of NumPy, from one of JAX, a tensor of PyTorch or lists.
+
+    Raises:
+        InputError: it is no array, or on a device from where it must be fetched.
+    """
+    try:
+        if isinstance(values, jax.Array):
+            return np.asarray(jax.device_get(values))
+        return np.asarray(values)
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ) as error:  # ragged lists; a tensor on a GPU, or with a gradient
+        raise InputError(f"{what}: no array can be made of it: {error}") from None
 
 
 def check_image(image: Any) -> None:
@@ -32,13 +70,23 @@ def check_image(image: Any) -> None:
     array = image if isinstance(image, jax.Array) else np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise InputError(
-            f"image is {array.dtype} of shape {array.shape}; expected uint8 of shape (H, W, 3), RGB:"
-            " np.asarray(PIL.ImageOps.exif_transpose(PIL.Image.open(FILE)).convert('RGB'))."
+            f"image is {array.dtype} of shape {array.shape}; expected uint8 of shape (H, W, 3), RGB{_hint(array)}."
         )
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise InputError(
             f"image has {array.shape[0]} x {array.shape[1]} pixels; masks as RLE hold at most {MAX_PIXELS}."
         )
+
+
+def _hint(array: Any) -> str:
+    """What to do with an image of another kind."""
+    if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
+        return ": its channels come first; use image.transpose(1, 2, 0)"
+    if array.ndim == 4 and len(array) == 1:
+        return ": it is a batch of one; use image[0]"
+    if array.ndim == 3 and array.shape[2] == 3 and np.issubdtype(array.dtype, np.floating):
+        return ": for values from 0 to 1, use (255 * image).round().astype('uint8')"
+    return ": np.asarray(PIL.ImageOps.exif_transpose(PIL.Image.open(FILE)).convert('RGB'))"
 
 
 def check_poses(poses: Any) -> np.ndarray:
@@ -47,23 +95,25 @@ def check_poses(poses: Any) -> np.ndarray:
     Raises:
         InputError: they are another kind of array, or hold no coordinates or no visibilities.
     """
-    try:
-        array = np.asarray(poses)
-    except ValueError as error:
-        raise InputError(f"poses are no array: {error}") from None
+    array = as_array(poses, "poses")
+    if array.shape in ((0,), (0, 0)):  # an empty list: nobody
+        return np.zeros((0, NUM_PARTS, 3), np.float32)
     if array.dtype.kind not in "iuf" or array.ndim != 3 or array.shape[1:] != (NUM_PARTS, 3):
         raise InputError(
             f"poses are {array.dtype} of shape {array.shape}; expected numbers of shape"
             f" (P, {NUM_PARTS}, 3): x, y and visibility of COCO's parts."
         )
+    missing = array[..., 2] == 0  # whatever stands for x and y, such as NaN
+    array = np.where(missing[..., None], 0, array)
     bad = np.flatnonzero(~np.all(np.abs(array) < 1e6, axis=(1, 2)))  # also nan
     if bad.size:
         raise InputError(f"poses[{bad[0]}] holds values that are no coordinates.")
-    bad = np.flatnonzero(~np.all(np.isin(array[..., 2], (0, 1, 2)), axis=1))
-    if bad.size:
+    wrong = np.argwhere(~np.isin(array[..., 2], (0, 1, 2)))
+    if wrong.size:
+        person, part = wrong[0]
         raise InputError(
-            f"poses[{bad[0]}]: the third value of a part is its visibility, 0 (missing), 1 (hidden)"
-            f" or 2 (visible), but there is {array[bad[0], :, 2].max():g}. For scores:"
+            f"poses[{person}]: the third value of a part is its visibility, 0 (missing), 1 (hidden)"
+            f" or 2 (visible), but there is {array[person, part, 2]:g}. For scores:"
             " pose2seg_jax.people.pose_files.visibilities_from_scores(poses, threshold)."
         )
     return array.astype(np.float32)
@@ -77,7 +127,7 @@ def check_pose_scores(scores: Any, count: int) -> np.ndarray:
     """
     if scores is None:
         return np.ones(count)
-    array = np.asarray(scores)
+    array = as_array(scores, "pose_scores")
     if array.dtype.kind not in "iuf" or array.shape != (count,):
         raise InputError(
             f"pose_scores are {array.dtype} of shape {array.shape}; expected one number for each of the"

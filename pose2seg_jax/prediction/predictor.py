@@ -11,7 +11,6 @@ from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models import Features
 from pose2seg_jax.prediction.inputs import (
     InputError,
-    check_image,
     check_pose_scores,
     check_poses,
     image_array,
@@ -66,7 +65,7 @@ class Pose2SegPredictor:
 
     The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons: seven
     compilations at most, whatever the photos are, each at the first image that needs it (the cost:
-    docs/prediction.md). Masks go to the image on the host. Runs on JAX's default device.
+    docs/prediction.md). Masks go to the image on the host. Several threads may share one predictor.
     """
 
     def __init__(
@@ -75,6 +74,7 @@ class Pose2SegPredictor:
         variables: Any,
         *,
         pose_estimator: PoseEstimator | None = None,
+        device: jax.Device | None = None,
     ):
         """Compiles lazily: nothing runs here.
 
@@ -83,6 +83,7 @@ class Pose2SegPredictor:
             variables: parameters and batch statistics.
             pose_estimator: (H, W, 3) uint8 RGB -> (P, 17, 3) poses as `__call__` takes them, or poses and
                 their scores (P,); asked where a call gives no poses. `pose_estimators` has one.
+            device: to run on; by default JAX's own.
         """
         if network.spec.policy == "box":
             raise weights.WeightsError(
@@ -91,7 +92,8 @@ class Pose2SegPredictor:
             )
         _check_process()
         self.network = network
-        self.variables = jax.device_put(variables)
+        self._device = device
+        self.variables = jax.device_put(variables, device)
         self._pose_estimator = pose_estimator
 
         # The variables are arguments: as constants they would be compiled in, seven times.
@@ -103,7 +105,7 @@ class Pose2SegPredictor:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the network and its variables; what was compiled is compiled again where it is unpickled."""
-        variables = jax.tree.map(np.asarray, self.variables)
+        variables = jax.device_get(self.variables)
         return _unpickle, (self.network, variables, self._pose_estimator)
 
     @classmethod
@@ -113,6 +115,7 @@ class Pose2SegPredictor:
         *,
         dtype: str = "float32",
         flip: bool = False,
+        exclusive: bool = False,
         pose_estimator: PoseEstimator | None = None,
     ) -> "Pose2SegPredictor":
         """A predictor from a weights file (main.py --mode=export_weights).
@@ -121,14 +124,16 @@ class Pose2SegPredictor:
             path: of the file; None for the model of the package (docs/model_card.md).
             dtype: of the computation; "bfloat16" is faster on GPU and TPU.
             flip: whether images are predicted mirrored too: a little better, for twice the time.
+            exclusive: whether a pixel belongs to one person at most, the one whose probability is highest.
             pose_estimator: see `__init__`.
 
         Raises:
             WeightsError: missing, truncated, of another program, model or convention.
         """
         return cls.from_weights(
-            weights.load(path), dtype=dtype, flip=flip, pose_estimator=pose_estimator
-        )
+            weights.load(path),
+            dtype=dtype, flip=flip, exclusive=exclusive, pose_estimator=pose_estimator,
+        )  # fmt: skip
 
     @classmethod
     def from_weights(
@@ -137,24 +142,27 @@ class Pose2SegPredictor:
         *,
         dtype: str = "float32",
         flip: bool = False,
+        exclusive: bool = False,
         pose_estimator: PoseEstimator | None = None,
     ) -> "Pose2SegPredictor":
         """Makes a predictor from loaded weights; see `load`."""
-        network = Network(loaded.spec, dtype, flip)
+        network = Network(loaded.spec, dtype, flip, exclusive)
         return cls(network, loaded.variables, pose_estimator=pose_estimator)
 
     def encode(self, image: Any) -> EncodedImage:
-        """Runs the backbone on a (H, W, 3) uint8 RGB image, or a Pillow image, to ask for many poses afterwards.
+        """Runs the backbone on an image, to ask for many poses afterwards.
+
+        Args:
+            image: as for `__call__`.
 
         Raises:
             InputError: not (H, W, 3) uint8.
+            ImageError: a file that cannot be read.
         """
         _check_process()
         image = image_array(image)
-        check_image(image)
-        image = np.asarray(image)
-        canvas = self.network.letterbox_image(image)
-        features: Any = self._encode(self.variables, canvas[None])
+        canvas = jax.device_put(self.network.letterbox_image(image)[None], self._device)
+        features: Any = self._encode(self.variables, canvas)
         return EncodedImage(features, (image.shape[0], image.shape[1]))
 
     def __call__(
@@ -166,7 +174,8 @@ class Pose2SegPredictor:
         """The masks of an image's persons.
 
         Args:
-            image: (H, W, 3) uint8 RGB, a Pillow image (an EXIF rotation is applied), or what `encode` returned.
+            image: (H, W, 3) uint8 RGB of NumPy, JAX or PyTorch, a Pillow image or the path of an image file (an EXIF
+                rotation is applied), or what `encode` returned.
             poses: (P, 17, 3), COCO's parts: x and y in continuous image coordinates (the centre of
                 the first pixel is .5), and the visibility: 0 missing, 1 hidden, 2 visible. P may be
                 0. A part outside of the image counts as missing; a pose without a part in the image
@@ -179,20 +188,20 @@ class Pose2SegPredictor:
 
         Raises:
             InputError: an array of another kind, or no poses and no estimator.
+            ImageError: a file that cannot be read.
         """
-        image = image_array(image)
+        if not isinstance(image, EncodedImage):
+            image = image_array(image)
         if poses is None:
             poses, pose_scores = self._estimate(image)
         poses = check_poses(poses)
         pose_scores = check_pose_scores(pose_scores, len(poses))
-        if not isinstance(image, EncodedImage):
-            check_image(image)
-            if not len(poses):  # nothing runs for nobody
-                return Result.empty(np.shape(image)[:2])
-            image = self.encode(image)
-        if not len(poses):
-            return Result.empty(image.size)
-        return Result.from_rois(self.rois(image, poses), image.size, pose_scores)
+        size = image.size if isinstance(image, EncodedImage) else image.shape[:2]
+        if not len(poses):  # nothing runs for nobody
+            return Result.empty(size)
+        encoded = image if isinstance(image, EncodedImage) else self.encode(image)
+        rois = self.rois(encoded, poses)
+        return Result.from_rois(rois, size, pose_scores, exclusive=self.network.exclusive)
 
     def rois(self, encoded: EncodedImage, poses: Array) -> RoiPrediction:
         """What `__call__` takes to the image: the probabilities in the ROIs, and the alignment.
@@ -220,17 +229,17 @@ class Pose2SegPredictor:
         sizes = np.broadcast_to(np.asarray(encoded.size, np.float32), (slots, 2))
         valid = np.arange(slots) < count
         index = np.zeros(slots, np.int32)
-        predicted = self._segment(self.variables, encoded.features, padded, sizes, index, valid)
-        return jax.tree.map(lambda values: np.asarray(values)[:count], predicted)
+        given = jax.device_put((padded, sizes, index, valid), self._device)
+        predicted = self._segment(self.variables, encoded.features, *given)
+        return jax.tree.map(lambda values: values[:count], jax.device_get(predicted))
 
-    def _estimate(self, image: Array | EncodedImage) -> tuple[Array, Array | None]:
+    def _estimate(self, image: np.ndarray | EncodedImage) -> tuple[Array, Array | None]:
         if self._pose_estimator is None or isinstance(image, EncodedImage):
             raise InputError(
                 "no poses: give (P, 17, 3), or make the predictor with pose_estimator=... and call it"
                 " with an image."
             )
-        check_image(image)
-        found = self._pose_estimator(np.asarray(image))
+        found = self._pose_estimator(image)
         return found if isinstance(found, tuple) else (found, None)
 
 

@@ -1,16 +1,24 @@
 """`Result`: the predicted persons of an image."""
 
 import dataclasses
+import io
+import json
+import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+import PIL.Image
+from jaxtyping import Bool, Float, Int, UInt8, UInt16
 from pycocotools import mask as mask_utils
 
+from pose2seg_jax import paths
 from pose2seg_jax.alignment import affine_align
-from pose2seg_jax.people.masks import encode_mask
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.people import masks, polygons
 from pose2seg_jax.people.parts import PERSON_CATEGORY
+from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.network import RoiPrediction
 
 
@@ -58,7 +66,12 @@ class Result:
 
     @classmethod
     def from_rois(
-        cls, rois: RoiPrediction, size: tuple[int, int], pose_scores: Any = None
+        cls,
+        rois: RoiPrediction,
+        size: tuple[int, int],
+        pose_scores: Any = None,
+        *,
+        exclusive: bool = False,
     ) -> "Result":
         """Takes what the network says of the persons of one image to that image, on the host.
 
@@ -66,17 +79,21 @@ class Result:
             rois: of the persons.
             size: (height, width) of the image.
             pose_scores: (P,), see above; None for ones.
+            exclusive: whether a pixel belongs to one person at most, the one whose probability is highest.
 
         Raises:
             ValueError: scores of another number of persons, or not numbers of 0 or more.
         """
-        rles = tuple(
-            encode_mask(np.asarray(probability), np.asarray(matrix), *size)
-            for probability, matrix in zip(rois.probabilities, rois.alignment.matrix, strict=True)
-        )
+        probabilities, matrices = np.asarray(rois.probabilities), np.asarray(rois.alignment.matrix)
+        if exclusive:
+            rles = masks.encode_exclusive_masks(probabilities, matrices, *size)
+        else:
+            rles = [
+                masks.encode_mask(p, m, *size) for p, m in zip(probabilities, matrices, strict=True)
+            ]
         known = np.ones(len(rles)) if pose_scores is None else np.asarray(pose_scores, np.float64)
         mask_scores = np.asarray(rois.scores, np.float64)
-        return cls(size, rles, mask_scores, known, np.asarray(rois.alignment.template))
+        return cls(size, tuple(rles), mask_scores, known, np.asarray(rois.alignment.template))
 
     @property
     def scores(self) -> Float[np.ndarray, " P"]:
@@ -105,18 +122,18 @@ class Result:
         return self.template == affine_align.FALLBACK
 
     def to_coco(
-        self, image_id: int | str, person_ids: Sequence[int] | None = None
+        self, image_id: Any, person_ids: Sequence[Any] | np.ndarray | None = None
     ) -> list[dict[str, Any]]:
-        """The entries of a COCO results file, ready for `json.dump`.
+        """Returns the entries of a COCO results file, ready for `json.dump`.
 
         Args:
-            image_id: of the image.
+            image_id: of the image; a number or text, also a number of NumPy.
             person_ids: ids of the annotated persons whose poses these were, where there are such.
         """
         entries = []
         for index, rle in enumerate(self.rles):
             entry: dict[str, Any] = {
-                "image_id": image_id,
+                "image_id": _plain(image_id),
                 "category_id": PERSON_CATEGORY,
                 "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode()},
                 "score": float(self.scores[index]),
@@ -125,6 +142,102 @@ class Result:
                 "template": int(self.template[index]),
             }
             if person_ids is not None:
-                entry["person_id"] = person_ids[index]
+                entry["person_id"] = _plain(person_ids[index])
             entries.append(entry)
         return entries
+
+    def to_polygons(self) -> list[list[Float[np.ndarray, "V 2"]]]:
+        """Returns the outlines (x, y) of each mask, see `polygons.polygons`. Holes are filled."""
+        return [polygons.polygons(rle) for rle in self.rles]
+
+    def to_supervision(self) -> Any:
+        """Returns the persons as `supervision.Detections`, with boxes, masks and own scores.
+
+        Raises:
+            UserError: the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise UserError("to_supervision needs supervision: pip install supervision.") from None
+        boxes = self.boxes.reshape(-1, 4).astype(np.float32)
+        boxes[:, 2:] += boxes[:, :2]  # corners
+        return supervision.Detections(
+            xyxy=boxes,
+            mask=self.masks,
+            confidence=self.scores.astype(np.float32),
+            class_id=np.zeros(len(self), int),
+            data={"class_name": np.full(len(self), "person")},
+        )
+
+    def overlay(
+        self, image: UInt8[np.ndarray, "H W 3"], poses: Sequence[np.ndarray] | np.ndarray = ()
+    ) -> UInt8[np.ndarray, "H W 3"]:
+        """Returns the image with the masks drawn over it, and the poses where they are given.
+
+        Raises:
+            ValueError: the image has another size.
+        """
+        self._check_image(image)
+        return overlays.overlay(image, self.rles, poses)
+
+    def label_map(self) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
+        """Returns an image of numbers: 0 where nobody is, 1 for the first person, 2 for the second.
+
+        Where masks overlap, the person with the higher own score is in front; see `exclusive` of the predictor. It has 8
+        bits for up to 255 persons, and 16 for more.
+        """
+        labels = np.zeros(self.size, np.uint8 if len(self) < 256 else np.uint16)
+        for index in np.argsort(self.scores, kind="stable").tolist():
+            labels[mask_utils.decode(self.rles[index]).view(bool)] = index + 1
+        return labels
+
+    def cut_outs(self, image: UInt8[np.ndarray, "H W 3"]) -> list[UInt8[np.ndarray, "h w 4"]]:
+        """Returns each person cut out of the image, in their box, as RGBA; nothing of an empty mask, (0, 0, 4).
+
+        Raises:
+            ValueError: the image has another size.
+        """
+        self._check_image(image)
+        found = []
+        for rle, box in zip(self.rles, self.boxes.astype(int).tolist(), strict=True):
+            x, y, width, height = box
+            alpha = 255 * mask_utils.decode(rle)[y : y + height, x : x + width, None]
+            found.append(np.concatenate([image[y : y + height, x : x + width], alpha], axis=2))
+        return found
+
+    def save(self, path: str | os.PathLike, image_id: Any = None) -> None:
+        """Writes the persons as a file, which kind its name says.
+
+        `.json`: a COCO results file. `.png`: the label map. `.npz`: `masks` (P, H, W), `boxes`, `scores`.
+
+        Args:
+            path: of the file.
+            image_id: of the image in a COCO results file; by default the file's name without its suffix.
+
+        Raises:
+            UserError: the name ends otherwise, or the file cannot be written.
+        """
+        suffix = pathlib.PurePath(path).suffix.lower()
+        buffer = io.BytesIO()
+        if suffix == ".json":
+            known = pathlib.PurePath(path).stem if image_id is None else image_id
+            buffer.write(json.dumps(self.to_coco(known)).encode())
+        elif suffix == ".png":
+            PIL.Image.fromarray(self.label_map()).save(buffer, "PNG")
+        elif suffix == ".npz":
+            np.savez_compressed(buffer, masks=self.masks, boxes=self.boxes, scores=self.scores)
+        else:
+            raise UserError(f"{path}: a result is saved as .json, .png or .npz.")
+        paths.write_atomically(path, buffer.getvalue())
+
+    def _check_image(self, image: np.ndarray) -> None:
+        if np.shape(image) != (*self.size, 3):
+            raise ValueError(
+                f"masks of an image of {self.size}, but the image is {np.shape(image)}"
+            )
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as Python's own; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value

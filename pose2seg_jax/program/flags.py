@@ -13,6 +13,8 @@ from flax import traverse_util
 from ml_collections import config_flags
 
 from pose2seg_jax.errors import UserError, run_program
+from pose2seg_jax.prediction.defaults import defaults_of_prediction
+from pose2seg_jax.program import outputs
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # of main.py and configs/
 _DEFAULT_CONFIG = "configs/coco_human.py"
@@ -39,20 +41,21 @@ _NETWORK = ("workdir", "weights", "checkpoint")
 MODES = {
     "train": Mode(
         "Trains and evaluates; a run that was stopped goes on.",
-        ("workdir",), ("distributed",), ("",),
+        ("workdir",), ("distributed", "quiet"), ("",),
     ),
     "eval": Mode(
         "Scores a network, or the masks of another method (--results).",
-        (), (*_NETWORK, "poses", "skeleton", "results", "output"),
+        (), (*_NETWORK, "poses", "skeleton", "results", "output", "quiet"),
         ("model.", "dataset.", "eval.", "prediction.", "dtype", "seed"),
     ),
     "predict": Mode(
         "Writes masks and pictures for photos.",
-        ("image", "poses", "output"), (*_NETWORK, "skeleton"), ("model.", "prediction.", "dtype"),
+        ("image", "poses", "output"), (*_NETWORK, "skeleton", "write", "overwrite", "quiet"),
+        ("model.", "prediction.", "dtype"),
     ),
     "report": Mode(
         "Writes an HTML page about a run.",
-        ("workdir", "output"), ("checkpoint",),
+        ("workdir", "output"), ("checkpoint", "quiet"),
         ("model.", "dataset.", "eval.", "prediction.", "dtype", "seed"),
     ),
     "export_weights": Mode(
@@ -69,7 +72,11 @@ MODES = {
     ),
 }  # fmt: skip
 
-_IMAGE = "Photos, folders of photos, or patterns in quotes; may be given several times."
+_IMAGE = "Photos, folders, patterns in quotes, videos, camera:0; may be given several times."
+_SWITCHES = (
+    ("overwrite", "Replace what --output holds of another prediction or program."),
+    ("quiet", "Show no progress bar."),
+)
 # Name and help; the modes that take each are in MODES.
 _TEXTS = (
     ("workdir", "Directory of a run: checkpoints, run.json, TensorBoard, results."),
@@ -126,12 +133,12 @@ def parse(argv: Sequence[str]) -> Command | None:
     Raises:
         UserError: a flag or field is unknown or has a wrong value, one is missing, or one would have no effect.
     """
-    arguments, named = _with_config_file(argv[1:])
-    values, plain = _define(), _define()
+    file, arguments, named = _with_config_file(argv[1:])
+    values, plain = _define(file), _define(file)
     before = sys.argv
     try:
         # ml_collections looks in sys.argv for the fields that are set.
-        sys.argv = [argv[0], arguments[0]]
+        sys.argv = [argv[0], *([f"--config={file}"] if file else [])]
         plain(sys.argv)
         sys.argv = [argv[0], *arguments]
         rest = values(sys.argv)
@@ -156,7 +163,7 @@ def parse(argv: Sequence[str]) -> Command | None:
         values["image"].value = [*values["image"].value, *rest[1:]]  # as a shell expands a pattern
     elif len(rest) > 1:
         raise UserError(f"unknown argument '{rest[1]}'; flags begin with --.")
-    others = (*(name for name, _ in _TEXTS), "image", "num_templates")
+    others = (*(name for name, _ in (*_TEXTS, *_SWITCHES)), "image", "write", "num_templates")
     command = Command(
         str(values["mode"].value),
         config,
@@ -169,8 +176,11 @@ def parse(argv: Sequence[str]) -> Command | None:
     return command
 
 
-def _with_config_file(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """The arguments with the path of a config file that exists, and whether --config was given."""
+def _with_config_file(arguments: Sequence[str]) -> tuple[pathlib.Path | None, list[str], bool]:
+    """The config file, the arguments with its path, and whether --config was given.
+
+    There is no file where the package is installed without configs/, and none is named.
+    """
     kept, path = [], None
     rest = iter(arguments)
     for argument in rest:
@@ -179,21 +189,24 @@ def _with_config_file(arguments: Sequence[str]) -> tuple[list[str], bool]:
             path = value if sign else next(rest, "")
         else:
             kept.append(argument)
-    named = path is not None
     file = pathlib.Path(os.path.expanduser(path if path is not None else _DEFAULT_CONFIG))
     if not file.exists():  # main.py works from any directory
         file = _ROOT / file
+    if path is None and not file.is_file():
+        return None, kept, False
     if not file.is_file():
         raise UserError(f"--config={path}: is no file; the experiments are in {_ROOT / 'configs'}.")
-    return [f"--config={file}", *kept], named
+    return file, [f"--config={file}", *kept], path is not None
 
 
-def _define() -> flags.FlagValues:
+def _define(file: pathlib.Path | None) -> flags.FlagValues:
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", None, "The experiment; --config.FIELD=VALUE sets a field.",
-        flag_values=values,
-    )  # fmt: skip
+    what = "The experiment; --config.FIELD=VALUE sets a field."
+    if file is None:
+        defaults = ml_collections.ConfigDict(defaults_of_prediction())
+        config_flags.DEFINE_config_dict("config", defaults, what, flag_values=values)
+    else:
+        config_flags.DEFINE_config_file("config", None, what, flag_values=values)
     flags.DEFINE_enum("mode", "train", list(MODES), "What to do.", flag_values=values)
     for name, text in _TEXTS:
         flags.DEFINE_string(name, None, text, flag_values=values)
@@ -205,6 +218,10 @@ def _define() -> flags.FlagValues:
         flag_values=values,
     )
     flags.DEFINE_multi_string("image", None, _IMAGE, flag_values=values)
+    kinds = ", ".join(f"{kind} ({text})" for kind, text in outputs.KINDS.items())
+    flags.DEFINE_list("write", None, f"Several of {kinds}.", flag_values=values)
+    for name, text in _SWITCHES:
+        flags.DEFINE_boolean(name, None, text, flag_values=values)
     flags.DEFINE_boolean("help", False, "Show this help.", flag_values=values, short_name="h")
     return values
 
@@ -266,7 +283,8 @@ def _help(values: flags.FlagValues) -> str:
         takes = " ".join(f"[--{flag}]" for flag in mode.takes)
         lines += [f"  --mode={name} {needs} {takes}".rstrip(), f"      {mode.does}"]
     lines += ["", "Flags:"]
-    for name in ("config", "mode", "image", *(name for name, _ in _TEXTS), "num_templates"):
+    names = (name for name, _ in (*_TEXTS, *_SWITCHES))
+    for name in ("config", "mode", "image", *names, "write", "num_templates"):
         lines.append(f"  --{name:14} {values[name].help}")
     return "\n".join(lines)
 

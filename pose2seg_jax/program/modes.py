@@ -7,10 +7,11 @@ import os
 import sys
 from typing import NamedTuple
 
+import jax
 import ml_collections
 import numpy as np
 
-from pose2seg_jax import parallel, paths, random_roots
+from pose2seg_jax import parallel, paths, progress, random_roots
 from pose2seg_jax.alignment import templates as pose_templates
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.evaluation import coco_protocol
@@ -24,6 +25,7 @@ from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights.files import Weights
 
 _NUM_TEMPLATES = 2  # (paper)
+_PHOTOS_PER_DEVICE = 50
 
 
 def run(command: Command) -> None:
@@ -33,6 +35,8 @@ def run(command: Command) -> None:
         UserError: what the user can mend.
     """
     _quiet_libraries()
+    if command.quiet:
+        progress.be_quiet()
     if command.output is not None and command.mode != "predict":  # before anything is computed
         _check_output_file(command.output)
     mode = {
@@ -60,7 +64,8 @@ class Trained(NamedTuple):
 
     def network(self) -> Network:
         """Returns what prediction needs beside the variables."""
-        return Network(self.weights.spec, self.config.dtype, self.config.prediction.flip)
+        options = self.config.prediction
+        return Network(self.weights.spec, self.config.dtype, options.flip, options.exclusive)
 
 
 def train(command: Command) -> None:
@@ -95,21 +100,40 @@ def evaluate(command: Command) -> None:
 
 
 def predict(command: Command) -> None:
-    """Writes masks and pictures for photos."""
+    """Writes masks and pictures for photos and videos."""
+    from pose2seg_jax.program import outputs, photos, pose_source
     from pose2seg_jax.program import predict as prediction
+    from pose2seg_jax.program.job import Job
 
+    found = photos.find(command.image)
+    kinds = outputs.check(command.write) if command.write is not None else outputs.DEFAULT
+    directory = outputs.open_directory(command.output, command.image)
     trained = load_trained(command)
     options = trained.config.prediction
-    skipped = prediction.predict(
-        Pose2SegPredictor(trained.network(), trained.weights.variables),
-        command.image,
+    source = pose_source.open_source(
         command.poses,
-        command.output,
-        part_score_threshold=options.part_score_threshold,
-        person_score_threshold=options.person_score_threshold,
-        drop_duplicates=options.drop_duplicates,
-        skeleton=command.skeleton,
-    )
+        found,
+        pose_source.Options(
+            options.part_score_threshold, options.person_score_threshold, options.drop_duplicates, command.skeleton
+        ),
+    )  # fmt: skip
+    identity = {
+        "network": trained.weights.fingerprint(),
+        "poses": pose_source.fingerprint(command.poses),
+        "skeleton": command.skeleton,
+        "dtype": trained.config.dtype,
+        "prediction": options.to_dict(),
+    }
+    job = Job(directory, identity, overwrite=bool(command.overwrite))
+    if job.is_new and not command.overwrite:
+        outputs.check_free(directory, found, kinds)
+    # A device is worth its compilations where many photos share them.
+    devices = jax.local_devices()[: 1 + len(found) // _PHOTOS_PER_DEVICE]
+    predictors = [
+        Pose2SegPredictor(trained.network(), trained.weights.variables, device=device)
+        for device in devices
+    ]
+    skipped = prediction.Prediction(predictors, source, job, kinds).run(found, command.poses)
     if skipped:
         sys.exit(prediction.PARTLY_DONE)
 

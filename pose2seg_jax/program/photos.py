@@ -1,6 +1,8 @@
-"""Which photos a command names: files, folders with those below them, and patterns."""
+"""Which photos and videos a command names: files, folders with those below them, patterns, and cameras."""
 
+import collections
 import glob
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
@@ -9,30 +11,41 @@ from typing import NamedTuple
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.images import IMAGE_SUFFIXES
-
-OVERLAY = "_overlay.png"  # what the names of our own pictures end in
+from pose2seg_jax.people.videos import CAMERA, is_video
+from pose2seg_jax.program import outputs
 
 
 class Photo(NamedTuple):
-    """A photo of a command.
+    """A photo or video of a command.
 
     Attributes:
-        path: of the file.
+        path: of the file; "camera:0" for a camera.
         name: relative to what the command names; no two photos have the same.
+        result_id: what results call it where its poses do not say it.
     """
 
     path: pathlib.Path
     name: pathlib.PurePath
+    result_id: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it has frames."""
+        return is_video(self.path)
+
+    def frame_id(self, index: int) -> str:
+        """What results call a frame where its poses do not say it."""
+        return f"{self.result_id}_{index:012}"
 
 
 def find(images: Sequence[str]) -> list[Photo]:
     """Returns the photos that `--image` names.
 
     In a folder and its subfolders, every image is a photo, except hidden files (such as macOS's shadow files) and our own
-    overlays.
+    pictures. Videos are named by themselves.
 
     Args:
-        images: files, folders, or patterns such as "photos/*.jpg".
+        images: files, folders, patterns such as "photos/*.jpg", or "camera:0".
 
     Raises:
         UserError: one names nothing, or a folder holds no image.
@@ -48,29 +61,32 @@ def find(images: Sequence[str]) -> list[Photo]:
     if len(set(found.values())) < len(found):  # a/x.jpg and b/x.jpg
         common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in found])
         found = {p: pathlib.PurePath(os.path.relpath(os.path.abspath(p), common)) for p in found}
-    return [Photo(path, name) for path, name in found.items()]
-
-
-def result_ids(photos: Sequence[Photo]) -> list[str]:
-    """Returns what to call photos in results: the name without its suffix where that tells them apart."""
-    stems = [photo.name.with_suffix("").as_posix() for photo in photos]
+    # The name without its suffix where that tells photos apart.
+    stems = collections.Counter(name.with_suffix("").as_posix() for name in found.values())
     return [
-        stem if stems.count(stem) == 1 else photo.name.as_posix()
-        for stem, photo in zip(stems, photos, strict=True)
+        Photo(path, name, stem if stems[stem] == 1 else name.as_posix())
+        for path, name in found.items()
+        for stem in [name.with_suffix("").as_posix()]
     ]
 
 
 def _matching(image: str) -> list[pathlib.Path]:
     if not image:
         raise UserError("--image is empty; name a photo, a folder or a pattern.")
+    if image.startswith(CAMERA):
+        return [pathlib.Path(image)]
     path = paths.local(image, "--image")
     if path.exists():
         return [path]
     found = [pathlib.Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    found = [file for file in found if not _is_ours(file) and (file.is_dir() or _is_image(file))]
+    found = [
+        file
+        for file in found
+        if file.is_dir() or ((_is_image(file) or is_video(file)) and not outputs.is_ours(file.name))
+    ]
     if not found:
         raise UserError(
-            f"{path}: does not exist; --image takes an image file, a directory or a pattern."
+            f"{path}: does not exist; --image takes a photo, a video, a directory or a pattern."
         )
     return found
 
@@ -79,18 +95,17 @@ def _in_folder(folder: pathlib.Path) -> list[pathlib.Path]:
     files = [
         file
         for file in sorted(folder.rglob("*"))
-        if _is_image(file)
-        and not _is_ours(file)
+        if not outputs.is_ours(file.name)
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     ]
-    if not files:
+    images = [file for file in files if _is_image(file)]
+    videos = [file for file in files if is_video(file)]
+    if videos:
+        logging.warning("%s: left out: videos: %d, such as %s; name them by themselves.", folder, len(videos), videos[0].name)  # fmt: skip
+    if not images:
         raise UserError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return files
+    return images
 
 
 def _is_image(file: pathlib.Path) -> bool:
     return file.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _is_ours(file: pathlib.Path) -> bool:
-    return file.name.endswith(OVERLAY)

@@ -1,109 +1,241 @@
-"""`--mode=predict`: photos and poses in, masks and pictures out."""
+"""`--mode=predict` and the command `pose2seg`: photos, videos and poses in, masks and pictures out."""
 
 import collections
+import concurrent.futures
 import contextlib
-import dataclasses
-import io
 import logging
-import pathlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import PIL.Image
 
-from pose2seg_jax import paths
+from pose2seg_jax import parallel, progress
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.evaluation import coco_protocol
-from pose2seg_jax.people import json_files
-from pose2seg_jax.people.images import ImageError, open_image
-from pose2seg_jax.people.parts import NUM_PARTS
-from pose2seg_jax.people.pose_files import (
-    ImagePoses,
-    PoseFileError,
-    read_poses,
-    warn_left_out,
-)
+from pose2seg_jax.people.images import ImageError
+from pose2seg_jax.people.pose_files import ImagePoses, PoseFileError, warn_left_out
+from pose2seg_jax.people.videos import Video, VideoError, VideoWriter
 from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
-from pose2seg_jax.program import photos
+from pose2seg_jax.prediction.results import Result
+from pose2seg_jax.prediction.tracking import Tracker
+from pose2seg_jax.program import outputs
+from pose2seg_jax.program.job import Done, Job
+from pose2seg_jax.program.photos import Photo
+from pose2seg_jax.program.pose_source import FramePoses, PoseSource
 
-_RESULTS = "results.json"
-_WEAK = "persons with a score below prediction.person_score_threshold"
 PARTLY_DONE = 2  # the exit status where photos were skipped
+_UNUSABLE = (ImageError, PoseFileError, VideoError)  # one photo; the others go on
 
-# A photo's pixels and poses.
-_Look = Callable[[pathlib.Path], tuple[np.ndarray, ImagePoses]]
+_Item = TypeVar("_Item")
+_Each = Callable[[_Item, concurrent.futures.Future], None]
 
 
-def predict(
-    predictor: Pose2SegPredictor,
-    images: Sequence[str],
-    poses: str,
-    output: str,
-    *,
-    part_score_threshold: float,
-    person_score_threshold: float,
-    drop_duplicates: bool,
-    skeleton: str | None,
-) -> int:
-    """Writes a COCO results file, and one overlay for each photo.
+class _Frame(NamedTuple):
+    number: int
+    picture: np.ndarray
+    time: int | None
 
-    Args:
-        predictor: the network.
-        images: photos, folders of photos and patterns.
-        poses: a pose file, or "auto" to estimate poses.
-        output: a folder.
-        part_score_threshold: parts with a lower score are missing.
-        person_score_threshold: persons with a lower score are left out.
-        drop_duplicates: whether a person who is there twice is left out once.
-        skeleton: the parts of the pose file; None to find out.
 
-    Returns:
-        How many photos were skipped.
+class Prediction:
+    """Predicts photos and videos, and writes what `--write` asks for.
 
-    Raises:
-        UserError: nothing could be predicted, files are missing, or would be overwritten.
+    Threads read photos, draw and write while others wait for the network, and photos take turns on the devices.
     """
-    found = photos.find(images)
-    directory = _output(output, poses, images)
-    ids = dict(zip((photo.path for photo in found), photos.result_ids(found), strict=True))
-    if poses == "auto":
-        look = _look_and_estimate(part_score_threshold, ids)
-    else:
-        known = read_poses(poses, list(ids), part_score_threshold, skeleton)
-        look = _look_up(known, poses, ids, drop_duplicates)
-    results, skipped = [], 0
-    left_out: collections.Counter[str] = collections.Counter()
+
+    def __init__(
+        self,
+        predictors: Sequence[Pose2SegPredictor],
+        source: PoseSource,
+        job: Job,
+        kinds: Sequence[str],
+    ):
+        """Reads nothing yet.
+
+        Args:
+            predictors: the network, on one device each.
+            source: of the poses.
+            job: where results go.
+            kinds: of `outputs.KINDS`.
+        """
+        self._predictors, self._source, self._job, self._kinds = predictors, source, job, kinds
+        self._pictures = [kind for kind in kinds if kind in outputs.PICTURES]
+        self._left_out: collections.Counter[str] = collections.Counter()
+        self._skipped = 0
+        self._workers = parallel.num_cores() + len(predictors)
+
+    def run(self, photos: Sequence[Photo], poses: str) -> int:
+        """Predicts what is not done yet, and writes the results of all.
+
+        Args:
+            photos: photos and videos.
+            poses: names the source of the poses in messages.
+
+        Returns:
+            How many were skipped.
+
+        Raises:
+            UserError: none could be used, or something cannot be written.
+        """
+        missing = [
+            photo
+            for photo in photos
+            if not self._job.is_done(photo.path, _names(photo), self._pictures)
+        ]
+        stills = [photo for photo in missing if not photo.is_video]
+        before, masks = len(photos) - len(missing), 0
+        try:
+            with _stop_on_sigterm(), concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
+                shown = progress.show(stills, "photos", "photo", len(stills) + before, before)
+                _in_turn(pool, self._photo, enumerate(shown), 2 * self._workers, self._note)
+                for video in missing:
+                    if video.is_video:
+                        self._video(pool, video)
+        finally:  # what is done is kept, whatever happens to the next photo
+            if self._skipped < len(photos):
+                masks = self._job.finish([photo.path for photo in photos], self._kinds)
+        warn_left_out(poses, self._left_out)
+        if self._skipped == len(photos):
+            raise UserError(f"{photos[0].path}: none of the {self._skipped} photos could be used; see above.")  # fmt: skip
+        if self._skipped:
+            logging.warning("skipped %d of %d photos.", self._skipped, len(photos))
+        also = f"; {before} of {len(photos)} photos were done before" if before else ""
+        print(f"{masks} masks written to {self._job.directory} ({', '.join(self._kinds)}){also}")
+        return self._skipped
+
+    def _photo(self, item: tuple[int, Photo]) -> tuple[Done, ImagePoses]:
+        number, photo = item
+        picture, found = self._source.of_photo(photo)
+        result = self._ask(number, picture, found)
+        files = outputs.write(
+            self._job.directory, str(photo.name), self._kinds, picture, result, found.poses
+        )
+        return Done(_entries(result, found), files, self._pictures), found
+
+    def _ask(self, number: int, picture: np.ndarray, found: ImagePoses) -> Result:
+        predictor = self._predictors[number % len(self._predictors)]
+        return predictor(picture, found.poses, found.scores)
+
+    def _note(self, item: tuple[int, Photo], future: concurrent.futures.Future) -> None:
+        photo = item[1]
+        try:
+            done, found = future.result()
+        except _UNUSABLE as error:
+            self._skip(error)
+            return
+        self._left_out.update(found.left_out)
+        self._job.add(photo.path, _names(photo), done)
+
+    def _skip(self, error: Exception) -> None:
+        logging.warning("%s; skipped.", str(error).removesuffix("."))
+        self._skipped += 1
+
+    def _video(self, pool: concurrent.futures.Executor, photo: Photo) -> None:
+        """Predicts a video. One that was stopped begins again, but the frames until then have results."""
+        done = Done([], [], self._pictures)
+        try:
+            with Video(photo.path) as video:
+                count = video.count_frames()
+                poses_of = self._source.of_video(photo, count)
+                with contextlib.ExitStack() as stack:
+                    writer = None
+                    if "overlay" in self._kinds:
+                        name = outputs.first_names(photo.name, ["overlay"], video=True)[0]
+                        done.files.append(name)
+                        target = self._job.directory / name
+                        writer = stack.enter_context(
+                            VideoWriter(target, video.rate, video.time_base)
+                        )
+                    self._frames(pool, photo, video, count, poses_of, writer, done)
+        except _UNUSABLE as error:
+            self._skip(error)
+            if done.entries:
+                self._job.add(photo.path, (), done)
+            return
+        except BaseException:
+            self._job.add(photo.path, (), done)
+            raise
+        self._job.add(photo.path, _names(photo), done)
+
+    def _frames(
+        self,
+        pool: concurrent.futures.Executor,
+        photo: Photo,
+        video: Video,
+        count: int | None,
+        poses_of: FramePoses,
+        writer: VideoWriter | None,
+        done: Done,
+    ) -> None:
+        tracker = Tracker()
+
+        def predict(frame: _Frame) -> tuple[Result, ImagePoses]:
+            found = poses_of(frame.number, frame.picture)
+            return self._ask(frame.number, frame.picture, found), found
+
+        def note(frame: _Frame, future: concurrent.futures.Future) -> None:
+            result, found = future.result()
+            ids = tracker.update(found.poses, result.rles)
+            self._left_out.update(found.left_out)
+            for entry, track in zip(_entries(result, found), ids.tolist(), strict=True):
+                done.entries.append({**entry, "track_id": track})
+            name = f"{photo.name}_{frame.number:06}"
+            others = [kind for kind in self._kinds if kind != "overlay"]
+            done.files.extend(
+                outputs.write(self._job.directory, name, others, frame.picture, result, found.poses)
+            )
+            if writer is not None:
+                colors = overlays.person_colors(max(ids, default=0))[ids - 1]
+                drawn = overlays.overlay(frame.picture, result.rles, found.poses, colors)
+                writer.write(drawn, frame.time)
+
+        frames = (_Frame(index, *frame) for index, frame in enumerate(video.frames()))
+        shown = progress.show(frames, str(photo.name), "frame", count)
+        _in_turn(pool, predict, shown, self._workers + 1, note)
+
+
+def _names(photo: Photo) -> list[str]:
+    return [str(photo.name), photo.result_id]
+
+
+def _entries(result: Result, found: ImagePoses) -> list[dict[str, Any]]:
+    return result.to_coco(_result_id(found.image_id))
+
+
+def _result_id(image_id: int | str) -> int | str:
+    """What results call an image: a number where its name is one, as COCO's 000000000785 is 785."""
+    digits = isinstance(image_id, str) and image_id.isascii() and image_id.isdecimal()
+    return int(image_id) if digits and len(str(image_id)) <= 18 else image_id
+
+
+def _in_turn(
+    pool: concurrent.futures.Executor,
+    function: Callable[[_Item], Any],
+    items: Iterable[_Item],
+    ahead: int,
+    each: _Each,
+) -> None:
+    """Calls a function for items on threads, and hands each item and its future to `each`, in order.
+
+    Where something goes wrong, what was begun is finished and handed on all the same.
+    """
+    pending: collections.deque[tuple[_Item, concurrent.futures.Future]] = collections.deque()
     try:
-        with _stop_on_sigterm():
-            for photo in found:
-                try:
-                    picture, of_photo = look(photo.path)
-                except (ImageError, PoseFileError) as error:
-                    logging.warning("%s; skipped.", str(error).removesuffix("."))
-                    skipped += 1
-                    continue
-                of_photo = _without_weak(of_photo, person_score_threshold, poses)
-                left_out.update(of_photo.left_out)
-                result = predictor(picture, of_photo.poses, of_photo.scores)
-                _save_picture(
-                    directory / photo.name.with_name(f"{photo.name.name}{photos.OVERLAY}"),
-                    overlays.overlay(picture, result.rles, of_photo.poses),
-                )
-                results += result.to_coco(of_photo.image_id)
-    finally:  # what is done is kept, whatever happens to the next photo
-        if skipped < len(found):
-            coco_protocol.save_results(directory / _RESULTS, results)
-    warn_left_out(poses, left_out)
-    if skipped == len(found):
-        raise UserError(f"{images[0]}: none of the {skipped} photos could be used; see above.")
-    if skipped:
-        logging.warning("skipped %d of %d photos.", skipped, len(found))
-    print(f"{len(results)} masks and their overlays written to {directory}")
-    return skipped
+        for item in items:
+            pending.append((item, pool.submit(function, item)))
+            if len(pending) >= ahead:
+                each(*pending.popleft())
+        while pending:
+            each(*pending.popleft())
+    except BaseException:
+        for _, future in pending:
+            future.cancel()
+        for item, future in pending:
+            if not future.cancelled():
+                with contextlib.suppress(Exception):  # the first error is the one that is told
+                    each(item, future)
+        raise
 
 
 @contextlib.contextmanager
@@ -121,99 +253,3 @@ def _stop_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _output(output: str, poses: str, images: Sequence[str]) -> pathlib.Path:
-    """The folder for results, checked: nothing of the user's is overwritten.
-
-    Raises:
-        UserError: it is the folder of the photos, or holds a results.json that is not ours.
-    """
-    directory = paths.local(output, "--output")
-    if any(directory.resolve() == paths.local(i, "--image").resolve() for i in images):
-        raise UserError(f"--output={output}: is the folder of the photos; name another one.")
-    paths.make_directory(directory, "--output")
-    target = directory / _RESULTS
-    if not target.exists():
-        return directory
-    ours = False
-    if poses == "auto" or target.resolve() != paths.local(poses, "--poses").resolve():
-        with contextlib.suppress(json_files.JsonError):
-            content = json_files.load(target)
-            ours = isinstance(content, list) and all("mask_score" in entry for entry in content)
-    if not ours:
-        raise UserError(
-            f"{target}: holds other data than masks of this program, and would be overwritten; name another --output."
-        )
-    return directory
-
-
-def _look_up(
-    known: Mapping[pathlib.Path, ImagePoses],
-    poses: str,
-    ids: Mapping[pathlib.Path, str],
-    drop_duplicates: bool,
-) -> _Look:
-    """Takes the poses of a photo from a file; a photo that it does not know has nobody."""
-
-    def look(path: pathlib.Path) -> tuple[np.ndarray, ImagePoses]:
-        photo, found = _open(path, known.get(path))
-        if found is None:
-            logging.warning("%s: %s holds no pose of this photo; no mask is predicted.", path, poses)  # fmt: skip
-            found = ImagePoses(ids[path], np.zeros((0, NUM_PARTS, 3), np.float32))
-        else:
-            found = found.on_photo(photo.height, photo.width, path, drop_duplicates=drop_duplicates)
-        return np.asarray(photo.convert("RGB")), found
-
-    return look
-
-
-def _open(
-    path: pathlib.Path, found: ImagePoses | None
-) -> tuple[PIL.Image.Image, ImagePoses | None]:
-    """Opens a photo as it is shown, or as it is stored where its poses belong to that."""
-    shown = open_image(path)
-    if found is None or found.fractions or found.size != (shown.width, shown.height):
-        return shown, found
-    if not found.fits(*found.size) and found.fits(shown.height, shown.width):
-        # The file took the size from the stored pixels, and its poses from the photo as it is shown.
-        return shown, dataclasses.replace(found, size=(shown.height, shown.width))
-    return open_image(path, found.size), found
-
-
-def _look_and_estimate(part_score_threshold: float, ids: Mapping[pathlib.Path, str]) -> _Look:
-    """Estimates the poses of a photo."""
-    from pose2seg_jax.prediction import pose_estimators
-
-    estimate = pose_estimators.rtmo(score_threshold=part_score_threshold)
-
-    def look(path: pathlib.Path) -> tuple[np.ndarray, ImagePoses]:
-        picture = np.asarray(open_image(path).convert("RGB"))
-        return picture, ImagePoses(ids[path], *estimate(picture))
-
-    return look
-
-
-def _without_weak(found: ImagePoses, threshold: float, source: str) -> ImagePoses:
-    """The persons whose score reaches the threshold; the others are counted.
-
-    Raises:
-        UserError: there is a threshold, and persons have no scores.
-    """
-    if found.scores is None:
-        if threshold and len(found.poses):
-            raise UserError(
-                f"{source}: holds no scores of persons, so prediction.person_score_threshold would have no"
-                " effect; leave it out."
-            )
-        return found
-    kept = found.scores >= threshold
-    left_out = {**found.left_out, f"{_WEAK}, {threshold:g}": int(np.sum(~kept))}
-    return dataclasses.replace(found.subset(np.flatnonzero(kept)), left_out=left_out)
-
-
-def _save_picture(path: pathlib.Path, picture: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(picture).save(buffer, "PNG")
-    paths.make_directory(path.parent, "--output")
-    paths.write_atomically(path, buffer.getvalue())

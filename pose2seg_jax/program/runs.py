@@ -65,7 +65,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
                 " they start: convert ImageNet's weights first, see configs/coco_human_lite.py."
             )
         # What only the evaluation needs is checked now, not after hours of training.
-        network = Network(spec, options.dtype, config.prediction.flip)
+        network = Network(spec, options.dtype, config.prediction.flip, config.prediction.exclusive)
         evaluator = data.open_evaluator(config, network)
         open_batches = data.open_stream(config, options, data.prepare_training(config, content))
         return loop.train(

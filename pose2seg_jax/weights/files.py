@@ -4,6 +4,7 @@ No pickle: reading a file runs nothing of it. Tensors are named as in Flax ("par
 "batch_stats/..."); the rest is JSON in the file's metadata.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -53,6 +54,14 @@ class Weights(NamedTuple):
     spec: NetworkSpec
     variables: Any
     provenance: dict[str, Any]
+
+    def fingerprint(self) -> str:
+        """Returns a name of the network's spec and numbers: two networks that predict the same have the same."""
+        digest = hashlib.sha256(self.spec.to_json().encode())
+        for name, value in sorted(traverse_util.flatten_dict(self.variables, sep="/").items()):
+            digest.update(f"{name} {value.dtype} {value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+        return digest.hexdigest()
 
 
 def save(path: str | os.PathLike, weights: Weights) -> None:

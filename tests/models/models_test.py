@@ -117,12 +117,14 @@ def test_features_of_a_smaller_image_lie_where_those_of_the_whole_do():
     ],
     ids=["coco", "off", "lean"],
 )
+@pytest.mark.usefixtures("quick_compile")
 def test_padded_slots_touch_nothing(options):
     model = _model(**options)
     images, poses, matrices, index, valid = _inputs()
     variables = run_once(model.init, jax.random.key(0), *_inputs())
 
-    def run(poses, matrices, index, valid):
+    @jax.jit
+    def run(variables, images, poses, matrices, index, valid):
         def loss(params):
             logits, updates = model.apply(
                 variables | {"params": params},
@@ -133,12 +135,12 @@ def test_padded_slots_touch_nothing(options):
 
         return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 
-    (loss, (logits, updates)), grads = jax.jit(run)(poses, matrices, index, valid)
+    (loss, (logits, updates)), grads = run(variables, images, poses, matrices, index, valid)
     padded = [
         np.concatenate([a, np.full_like(a[:2], fill)])
-        for a, fill in ((poses, 7), (matrices, 0.3), (index, 1), (valid, False))
+        for a, fill in ((poses, 7), (matrices, 0.3), (index, 1), (valid, False))  # 0.3: singular
     ]
-    (loss2, (logits2, updates2)), grads2 = jax.jit(run)(*padded)
+    (loss2, (logits2, updates2)), grads2 = run(variables, images, *padded)
     np.testing.assert_allclose(loss, loss2, rtol=1e-5)
     np.testing.assert_allclose(logits, logits2[:3], atol=2e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), updates, updates2)
@@ -205,6 +207,7 @@ def test_channels_become_blocks():
     np.testing.assert_array_equal(blocks[1, 2:4, 4:6].reshape(12), x[1, 1, 2])
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_bfloat16_computes_nearly_the_same():
     arguments = _inputs()
     model = _model()

@@ -1,14 +1,18 @@
 """From the ROI to the image on the host, against the device's version and pycocotools."""
 
 import json
+import sys
 
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 import scipy.ndimage
+import supervision
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax.alignment import affine_align, sampling
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.masks import encode_cutout, encode_mask
 from pose2seg_jax.prediction.results import Result
 
@@ -112,3 +116,91 @@ def test_a_roi_far_away_is_an_empty_mask(far):
     rle = encode_mask(np.ones((ROI, ROI), np.float32), matrix, 10, 20)
     assert mask_utils.area(rle) == 0
     assert rle["size"] == [10, 20]
+
+
+def _result(masks, scores=None):
+    rles = tuple(mask_utils.encode(np.asfortranarray(m.astype(np.uint8))) for m in masks)
+    count = len(rles)
+    given = np.full(count, 0.5) if scores is None else np.asarray(scores, float)
+    return Result(masks.shape[1:], rles, given, np.ones(count), np.zeros(count, int))
+
+
+@pytest.fixture
+def two():
+    """Two squares that overlap in a corner; the second has the higher score. And somebody without a mask."""
+    masks = np.zeros((3, 20, 30), bool)
+    masks[0, 2:10, 3:12], masks[1, 8:15, 10:25] = True, True
+    return _result(masks, [0.4, 0.9, 0.1])
+
+
+def test_ids_of_numpy_are_written_as_json(two):
+    entries = two.to_coco(np.int64(785), np.asarray([4, 5, 6], np.uint32))
+    assert [entry["person_id"] for entry in json.loads(json.dumps(entries))] == [4, 5, 6]
+    assert json.loads(json.dumps(two.to_coco(np.str_("a"))))[0]["image_id"] == "a"
+
+
+def test_supervision_reads_it(two):
+    """As its own annotators take it, and as pycocotools' boxes say."""
+    found = two.to_supervision()
+    assert len(found) == 3
+    np.testing.assert_array_equal(found.mask, two.masks)
+    np.testing.assert_array_equal(
+        found.xyxy[:2], supervision.mask_to_xyxy(two.masks[:2]) + np.asarray([0, 0, 1, 1])
+    )
+    np.testing.assert_allclose(found.confidence, two.scores, rtol=1e-6)
+    picture = supervision.MaskAnnotator().annotate(np.zeros((20, 30, 3), np.uint8), found)
+    assert picture.any(axis=2)[two.masks[0]].all()
+    assert len(Result.empty((4, 5)).to_supervision()) == 0
+
+
+def test_supervision_that_is_missing_is_named(two, monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UserError, match="pip install supervision"):
+        two.to_supervision()
+
+
+def test_polygons_are_those_of_pycocotools(two):
+    found = two.to_polygons()
+    assert [len(rings) for rings in found] == [1, 1, 0]
+    flat = [ring.ravel().tolist() for ring in found[0]]
+    back = mask_utils.merge(mask_utils.frPyObjects(flat, 20, 30))
+    np.testing.assert_array_equal(mask_utils.decode(back), two.masks[0])
+
+
+def test_the_person_with_the_higher_score_is_in_front(two):
+    labels = two.label_map()
+    assert labels.dtype == np.uint8
+    assert labels[9, 11] == 2
+    np.testing.assert_array_equal(labels == 1, two.masks[0] & ~two.masks[1])
+    many = _result(np.ones((300, 2, 2), bool), np.linspace(0, 1, 300))
+    assert many.label_map().dtype == np.uint16
+    assert many.label_map().max() == 300
+
+
+def test_persons_are_cut_out_with_alpha(two):
+    image = np.random.RandomState(0).randint(0, 255, (20, 30, 3)).astype(np.uint8)
+    first, second, nobody = two.cut_outs(image)
+    assert (first.shape, second.shape, nobody.shape) == ((8, 9, 4), (7, 15, 4), (0, 0, 4))
+    np.testing.assert_array_equal(first[..., :3], image[2:10, 3:12])
+    assert (first[..., 3] == 255).all()
+    with pytest.raises(ValueError, match=r"masks of an image of \(20, 30\)"):
+        two.cut_outs(image[:-1])
+    drawn = two.overlay(image)
+    assert (drawn != image).any(axis=2)[two.masks[1]].all()
+    with pytest.raises(ValueError, match="but the image is"):
+        two.overlay(image[:-1])
+
+
+def test_results_are_saved_by_the_name_of_the_file(two, tmp_path):
+    two.save(tmp_path / "photo.json")
+    assert json.loads((tmp_path / "photo.json").read_text()) == two.to_coco("photo")
+    two.save(tmp_path / "photo.png")
+    np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / "photo.png")), two.label_map())  # fmt: skip
+    two.save(tmp_path / "photo.npz")
+    loaded = np.load(tmp_path / "photo.npz")
+    np.testing.assert_array_equal(loaded["masks"], two.masks)
+    np.testing.assert_array_equal(loaded["boxes"], two.boxes)
+    with pytest.raises(UserError, match=r"saved as \.json, \.png or \.npz"):
+        two.save(tmp_path / "photo.jpg")
+    with pytest.raises(UserError, match="cannot be written"):
+        two.save(tmp_path / "nowhere/photo.json")

@@ -19,6 +19,7 @@ __all__ = [
     "Photo",
     "PoseFile",
     "PoseFileError",
+    "match_photos",
     "read",
     "read_poses",
     "visibilities_from_scores",
@@ -48,12 +49,23 @@ def read_poses(
     Raises:
         UserError: the file cannot be read or used, or knows none of the photos, or does not say clearly which one.
     """
-    file = read(path, part_score_threshold, skeleton)
+    return match_photos(read(path, part_score_threshold, skeleton), photos)
+
+
+def match_photos(file: PoseFile, photos: Sequence[pathlib.Path]) -> dict[pathlib.Path, ImagePoses]:
+    """Finds the poses of photos in a pose file.
+
+    Returns:
+        As `read_poses`.
+
+    Raises:
+        PoseFileError: the file knows none of the photos, or does not say clearly which one.
+    """
     matched = file.match([Photo(os.path.abspath(photo)) for photo in photos])
     if photos and not matched:
         known = [str(image) for image in list(file.images.values())[:3]]
         raise PoseFileError(
-            f"{path}: holds no pose of {photos[0]}"
+            f"{file.path}: holds no pose of {photos[0]}"
             + (f" or the {len(photos) - 1} other photos" if len(photos) > 1 else "")
             + f"; it knows {', '.join(known) or 'no image'}{', ...' if len(file.images) > 3 else ''}."
             + (_NUMBERED if all(isinstance(image, int) for image in file.images) else "")

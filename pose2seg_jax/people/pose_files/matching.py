@@ -30,8 +30,6 @@ from pose2seg_jax.people.pose_files.content import (
     whole_number,
 )
 
-# Endings of names that say what the file is, also of images that we do not read.
-_SUFFIXES = IMAGE_SUFFIXES | {".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2"}
 _ID, _NAME, _FOLDED, _STEM, _NUMBER, _LAST_NUMBER = range(6)
 _SAID = {_STEM: "their names without the suffix", _LAST_NUMBER: "the last number in their names"}
 _Rule = tuple[int, int, bool]  # which, minus the folders alike, whether the next folder differs
@@ -188,12 +186,12 @@ class _Index:
                 yield (_NUMBER, 0, False), key
             return
         rule = _NUMBER if stem.isdecimal() else _LAST_NUMBER
-        for key in self._by_number.get(_last_number(stem), []):
+        for key in self._by_number.get(last_number(stem), []):
             yield (rule, 0, False), key
 
 
-def _last_number(path: str) -> int | None:
-    """The last number in the name of a file."""
+def last_number(path: str) -> int | None:
+    """Returns the last number in the name of a file, None where there is none."""
     *_, last = re.findall(r"\d+", _stem((_components(path) or [""])[0])) or [""]
     return whole_number(last)
 
@@ -215,7 +213,7 @@ def _stem(name: str) -> str:
 
 def _suffix(name: str) -> str:
     suffix = pathlib.PurePosixPath(name).suffix
-    return suffix if suffix.lower() in _SUFFIXES else ""
+    return suffix if suffix.lower() in IMAGE_SUFFIXES else ""
 
 
 def _same_suffix(one: str, other: str) -> bool:

@@ -14,7 +14,14 @@ import numpy as np
 
 from pose2seg_jax.people import skeletons
 from pose2seg_jax.people.parts import NUM_PARTS
-from pose2seg_jax.people.pose_files import formats, matching, numbers, plausibility, visibility
+from pose2seg_jax.people.pose_files import (
+    formats,
+    frames,
+    matching,
+    numbers,
+    plausibility,
+    visibility,
+)
 from pose2seg_jax.people.pose_files.content import (
     FileContent,
     FileImage,
@@ -140,6 +147,11 @@ class PoseFile(NamedTuple):
             )
             for number, key in found.items()
         }
+
+    def match_frames(self, count: int) -> dict[int, ImagePoses]:
+        """Returns index of the frame -> its persons, for a video of so many frames; see `frames.match_frames`."""
+        found = frames.match_frames(self.images, count, self.path)
+        return {number: self.poses[key] for number, key in found.items()}
 
 
 def read(path: str | os.PathLike, threshold: float, skeleton: str | None = None) -> PoseFile:

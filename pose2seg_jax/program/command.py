@@ -1,0 +1,58 @@
+"""The command `pose2seg`, which `pip install` brings: `main.py --mode=predict`, with the photos as arguments."""
+
+import logging
+import sys
+
+from pose2seg_jax.errors import UserError, run_program
+from pose2seg_jax.program import flags
+
+_HELP = """\
+pose2seg PHOTO... --poses=FILE --output=DIR [flags]
+
+Cuts the people of photos and videos out: one mask for each pose.
+
+  PHOTO              a photo, a folder, a pattern, a video, or camera:0
+  --poses=FILE       a pose file, a folder with one per photo, or 'auto' to estimate poses
+  --output=DIR       where results go; a prediction that was stopped goes on there
+
+  --write=KINDS      with commas; coco,overlay where not given:
+{kinds}
+  --overwrite        replace what DIR holds of another prediction or program
+  --skeleton=NAME    which parts FILE holds, as 'coco' or 'h36m'
+  --weights=FILE     another network than the one of the package
+  --quiet            show no progress bar
+
+  --config.prediction.person_score_threshold=0.3    leave weak poses out
+  --config.prediction.exclusive=true                a pixel belongs to one person at most
+  --config.prediction.flip=true                     a little better, for twice the time
+  --config.dtype=bfloat16                           faster on GPU and TPU
+
+Exit status: 0 all was done, 1 nothing, 2 some photos were skipped."""
+
+
+def main() -> None:
+    """Runs the command; what the user can mend is one line on standard error."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    run_program(_run)
+
+
+def _run() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or {"--help", "-h", "--helpfull", "-help"} & set(arguments):
+        print(help_text())
+        return
+    if any(argument.lstrip("-").split("=")[0] == "mode" for argument in arguments):
+        raise UserError("pose2seg predicts; the other modes are those of main.py in a clone.")
+    command = flags.parse(["pose2seg", "--mode=predict", *arguments])
+    if command is not None:
+        from pose2seg_jax.program import modes
+
+        modes.run(command)
+
+
+def help_text() -> str:
+    """Returns what `pose2seg --help` prints."""
+    from pose2seg_jax.program import outputs
+
+    kinds = "\n".join(f"       {kind:10} {text}" for kind, text in outputs.KINDS.items())
+    return _HELP.format(kinds=kinds)

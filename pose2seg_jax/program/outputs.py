@@ -1,0 +1,137 @@
+"""The pictures that prediction writes for a photo or a frame, by their kinds (`--write`)."""
+
+import io
+import pathlib
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from pose2seg_jax import paths
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.people.videos import CAMERA
+from pose2seg_jax.pictures import overlays
+from pose2seg_jax.prediction.results import Result
+
+# --write: each kind, and what it is.
+KINDS = {
+    "coco": "results.json, a COCO results file",
+    "polygons": "polygons.json, the same with polygons",
+    "overlay": "the photo or video with its masks and poses",
+    "labels": "a PNG of 0 for nobody, 1, 2, ... for the persons",
+    "cutouts": "a PNG of each person with alpha",
+}
+PICTURES = ("overlay", "labels", "cutouts")  # those that each photo has
+DEFAULT = ("coco", "overlay")
+_OURS = re.compile(r"_(overlay|labels|person\d+)\.(png|mp4)$")
+
+
+def is_ours(name: str) -> bool:
+    """Returns whether a file's name is that of one of these pictures."""
+    return _OURS.search(name) is not None
+
+
+def check(kinds: Collection[str]) -> tuple[str, ...]:
+    """Returns the kinds that `--write` names.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"--write={kind}: is unknown; there are {', '.join(KINDS)}.")
+    if not kinds:
+        raise UserError(f"--write is empty; there are {', '.join(KINDS)}.")
+    return tuple(kinds)
+
+
+def open_directory(output: str, images: Collection[str]) -> pathlib.Path:
+    """Returns the folder for results, which is made where it is missing.
+
+    Raises:
+        UserError: it is the folder of the photos, or cannot be made.
+    """
+    if not output:
+        raise UserError("--output is empty; name a folder for the results.")
+    directory = paths.local(output, "--output")
+    folders = [image for image in images if not image.startswith(CAMERA)]
+    if any(directory.resolve() == paths.local(i, "--image").resolve() for i in folders):
+        raise UserError(f"--output={output}: is the folder of the photos; name another one.")
+    paths.make_directory(directory, "--output")
+    return directory
+
+
+def check_free(directory: pathlib.Path, photos: Iterable[Any], kinds: Collection[str]) -> None:
+    """Checks that a new prediction overwrites no picture.
+
+    Args:
+        directory: for the results.
+        photos: `photos.Photo` each.
+        kinds: of KINDS.
+
+    Raises:
+        UserError: it would.
+    """
+    for photo in photos:
+        for name in first_names(photo.name, kinds, video=photo.is_video):
+            if (directory / name).exists():
+                raise UserError(
+                    f"{directory / name}: exists, and would be overwritten; name another --output, or give --overwrite."
+                )
+
+
+def first_names(name: pathlib.PurePath, kinds: Collection[str], *, video: bool) -> list[str]:
+    """Returns the names that a photo's or video's files begin with, one a kind."""
+    known = {
+        "overlay": f"{name}_overlay.{'mp4' if video else 'png'}",
+        "labels": f"{name}{'_000000' if video else ''}_labels.png",
+        "cutouts": f"{name}{'_000000' if video else ''}_person1.png",
+    }
+    return [known[kind] for kind in kinds if kind in known]
+
+
+def write(
+    directory: pathlib.Path,
+    name: str,
+    kinds: Collection[str],
+    picture: np.ndarray,
+    result: Result,
+    poses: np.ndarray,
+) -> list[str]:
+    """Writes the pictures of a photo, or of a frame.
+
+    Args:
+        directory: where to.
+        name: of the photo, relative to the directory.
+        kinds: of KINDS; what is no picture is left to others.
+        picture: (H, W, 3) uint8.
+        result: its persons.
+        poses: (P, 17, 3) of the persons.
+
+    Returns:
+        The names of the files.
+
+    Raises:
+        UserError: one cannot be written.
+    """
+    made: dict[str, np.ndarray] = {}
+    if "overlay" in kinds:
+        made[f"{name}_overlay.png"] = overlays.overlay(picture, result.rles, poses)
+    if "labels" in kinds:
+        made[f"{name}_labels.png"] = result.label_map()
+    if "cutouts" in kinds:
+        for number, person in enumerate(result.cut_outs(picture), 1):
+            if person.size:
+                made[f"{name}_person{number}.png"] = person
+    for file, values in made.items():
+        _save(directory / file, values)
+    return list(made)
+
+
+def _save(path: pathlib.Path, values: Any) -> None:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(values).save(buffer, "PNG")
+    paths.make_directory(path.parent, "--output")
+    paths.write_atomically(path, buffer.getvalue())

@@ -1,0 +1,177 @@
+"""Where the poses of photos and of frames come from: a pose file, or a pose estimator."""
+
+import dataclasses
+import logging
+import pathlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import PIL.Image
+
+from pose2seg_jax import paths
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.people import pose_files
+from pose2seg_jax.people.images import open_image
+from pose2seg_jax.people.parts import NUM_PARTS
+from pose2seg_jax.people.pose_files import ImagePoses, PoseFileError
+from pose2seg_jax.program import job
+from pose2seg_jax.program.photos import Photo
+
+_WEAK = "persons with a score below prediction.person_score_threshold"
+
+
+class Options(NamedTuple):
+    """What is taken of the poses; see `config.prediction`.
+
+    Attributes:
+        part_score_threshold: parts with a lower score are missing.
+        person_score_threshold: persons with a lower score are left out.
+        drop_duplicates: whether a person who is there twice is left out once.
+        skeleton: the parts of the pose file; None to find out.
+    """
+
+    part_score_threshold: float
+    person_score_threshold: float
+    drop_duplicates: bool
+    skeleton: str | None = None
+
+
+# The number of a frame and its picture -> its persons.
+FramePoses = Callable[[int, np.ndarray], ImagePoses]
+
+
+class PoseSource(Protocol):
+    """Gives the poses of photos and of frames. Several threads may ask at once."""
+
+    def of_photo(self, photo: Photo) -> tuple[np.ndarray, ImagePoses]:
+        """Returns the pixels of a photo (H, W, 3) and its persons.
+
+        Raises:
+            ImageError: it cannot be read.
+            PoseFileError: its poses cannot be those of this photo.
+        """
+
+    def of_video(self, video: Photo, count: int | None) -> FramePoses:
+        """Returns what gives the persons of each frame.
+
+        Args:
+            video: which one.
+            count: of its frames; None for a camera.
+
+        Raises:
+            PoseFileError: its poses cannot be those of this video.
+        """
+
+
+def open_source(poses: str, photos: Sequence[Photo], options: Options) -> PoseSource:
+    """Opens a pose file, or an estimator.
+
+    Args:
+        poses: a pose file, or "auto" to estimate poses.
+        photos: photos and videos.
+        options: see `Options`.
+
+    Raises:
+        UserError: the file cannot be used, or knows none of the photos.
+    """
+    if poses == "auto":
+        return _Estimator(options)
+    return _PoseFile(poses, photos, options)
+
+
+def fingerprint(poses: str) -> str:
+    """Returns what a source of poses is, for `Job`."""
+    return poses if poses == "auto" else job.fingerprint(paths.local(poses, "--poses"))
+
+
+class _PoseFile:
+    def __init__(self, path: str, photos: Sequence[Photo], options: Options):
+        self._path, self._options = path, options
+        stills = [photo.path for photo in photos if not photo.is_video]
+        self._file = pose_files.read(path, options.part_score_threshold, options.skeleton)
+        self._known = pose_files.match_photos(self._file, stills)
+
+    def of_photo(self, photo: Photo) -> tuple[np.ndarray, ImagePoses]:
+        opened, found = _open(photo.path, self._known.get(photo.path))
+        if found is None:
+            logging.warning("%s: %s holds no pose of this photo; no mask is predicted.", photo.path, self._path)  # fmt: skip
+            found = _nobody(photo.result_id)
+        else:
+            found = self._on_photo(found, opened.height, opened.width, photo.path)
+        return np.asarray(opened.convert("RGB")), found
+
+    def of_video(self, video: Photo, count: int | None) -> FramePoses:
+        if count is None:
+            raise PoseFileError(f"{video.path}: a camera has no pose file; use --poses=auto.")
+        known = self._file.match_frames(count)
+
+        def of_frame(index: int, picture: np.ndarray) -> ImagePoses:
+            found, name = known.get(index), video.frame_id(index)
+            if found is None:
+                return _nobody(name)
+            return self._on_photo(found, picture.shape[0], picture.shape[1], name)
+
+        return of_frame
+
+    def _on_photo(self, found: ImagePoses, height: int, width: int, name: object) -> ImagePoses:
+        twice = self._options.drop_duplicates
+        found = found.on_photo(height, width, name, drop_duplicates=twice)
+        return _without_weak(found, self._options.person_score_threshold, self._path)
+
+
+class _Estimator:
+    def __init__(self, options: Options):
+        from pose2seg_jax.prediction import pose_estimators
+
+        self._estimate = pose_estimators.rtmo(score_threshold=options.part_score_threshold)
+        self._threshold = options.person_score_threshold
+        self._lock = threading.Lock()
+
+    def of_photo(self, photo: Photo) -> tuple[np.ndarray, ImagePoses]:
+        picture = np.asarray(open_image(photo.path).convert("RGB"))
+        return picture, self._persons(photo.result_id, picture)
+
+    def of_video(self, video: Photo, count: int | None) -> FramePoses:
+        return lambda index, picture: self._persons(video.frame_id(index), picture)
+
+    def _persons(self, name: int | str, picture: np.ndarray) -> ImagePoses:
+        with self._lock:
+            found = ImagePoses(name, *self._estimate(picture))
+        return _without_weak(found, self._threshold, "auto")
+
+
+def _open(
+    path: pathlib.Path, found: ImagePoses | None
+) -> tuple[PIL.Image.Image, ImagePoses | None]:
+    """Opens a photo as it is shown, or as it is stored where its poses belong to that."""
+    shown = open_image(path)
+    if found is None or found.fractions or found.size != (shown.width, shown.height):
+        return shown, found
+    if not found.fits(*found.size) and found.fits(shown.height, shown.width):
+        # The file took the size from the stored pixels, and its poses from the photo as it is shown.
+        return shown, dataclasses.replace(found, size=(shown.height, shown.width))
+    return open_image(path, found.size), found
+
+
+def _nobody(name: int | str) -> ImagePoses:
+    return ImagePoses(name, np.zeros((0, NUM_PARTS, 3), np.float32))
+
+
+def _without_weak(found: ImagePoses, threshold: float, source: str) -> ImagePoses:
+    """The persons whose score reaches the threshold; the others are counted.
+
+    Raises:
+        UserError: there is a threshold, and persons have no scores.
+    """
+    if found.scores is None:
+        if threshold and len(found.poses):
+            raise UserError(
+                f"{source}: holds no scores of persons, so prediction.person_score_threshold would have no"
+                " effect; leave it out."
+            )
+        return found
+    kept = found.scores >= threshold
+    left_out = {**found.left_out, f"{_WEAK}, {threshold:g}": int(np.sum(~kept))}
+    return dataclasses.replace(found.subset(np.flatnonzero(kept)), left_out=left_out)
