@@ -5,7 +5,7 @@ import logging
 import pathlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import PIL.Image
@@ -42,6 +42,7 @@ class Options(NamedTuple):
 FramePoses = Callable[[int, np.ndarray], ImagePoses]
 
 
+@runtime_checkable
 class PoseSource(Protocol):
     """Gives the poses of photos and of frames. Several threads may ask at once."""
 

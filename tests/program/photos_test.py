@@ -29,6 +29,23 @@ def test_folders_below_are_read_and_our_own_files_are_not(folder):
     assert _names(folder / "below") == ["a.png", "deep/c.webp"]
 
 
+def test_our_own_pictures_are_no_photos(folder):
+    for name in ("b.jpg_overlay.png", "b.jpg_labels.png", "b.jpg_person12.png"):
+        (folder / name).touch()
+    assert _names(folder) == ["a.PNG", "b.jpg", "below/a.png", "below/deep/c.webp"]
+
+
+def test_videos_are_named_by_themselves(folder, caplog):
+    (folder / "walk.MP4").touch()
+    (folder / "walk.mp4_overlay.mp4").touch()
+    assert "walk.MP4" not in _names(folder)
+    assert "left out: videos: 1, such as walk.MP4" in caplog.text
+    found = photos.find([str(folder / "walk.MP4"), "camera:0"])
+    assert [photo.is_video for photo in found] == [True, True]
+    assert found[0].frame_id(7) == "walk_000000000007"
+    assert _names(f"{folder}/*.[mM]*4") == ["walk.MP4"]
+
+
 def test_files_patterns_and_folders_may_be_mixed(folder):
     assert _names(folder / "b.jpg") == ["b.jpg"]
     assert _names(f"{folder}/*.*") == ["a.PNG", "b.jpg"]
@@ -40,7 +57,7 @@ def test_photos_of_one_name_are_told_apart(folder):
     (folder / "a.png").touch()
     assert _names(folder / "a.png", folder / "below/a.png") == ["a.png", "below/a.png"]
     found = photos.find([str(folder / "a.png"), str(folder / "a.PNG"), str(folder / "b.jpg")])
-    assert photos.result_ids(found) == ["a.png", "a.PNG", "b"]
+    assert [photo.result_id for photo in found] == ["a.png", "a.PNG", "b"]
 
 
 @pytest.mark.parametrize(

@@ -36,15 +36,98 @@ def _results(places):
     return json.loads((places["output"] / "results.json").read_text())
 
 
-def test_results_of_ours_are_replaced_and_others_are_not(places):
+def _ids(places):
+    return [entry["image_id"] for entry in _results(places)]
+
+
+def test_results_of_others_are_not_overwritten(places):
     run_mode("predict", **places)
-    run_mode("predict", **places)
-    assert [entry["image_id"] for entry in _results(places)] == ["0", "1", "2"]
-    for content in ("[{}]", '{"annotations": []}', "no JSON"):
+    for content in ("[{}]", '{"annotations": []}', "no JSON", (places["output"] / "results.json").read_text() + " "):
         (places["output"] / "results.json").write_text(content)
-        with pytest.raises(UserError, match=r"results\.json: holds other data .* would be overwritten"):  # fmt: skip
+        with pytest.raises(UserError, match=r"results\.json: was not written by this prediction"):
             run_mode("predict", **places)
         assert (places["output"] / "results.json").read_text() == content
+    run_mode("predict", **places, overwrite=True)
+    assert _ids(places) == [0, 1, 2]
+
+
+def test_pictures_of_others_are_not_overwritten(places):
+    places["output"].mkdir()
+    for name in ("1.png_overlay.png", "2.png_labels.png", "2.png_person1.png"):
+        picture = places["output"] / name
+        picture.write_text("mine")
+        with pytest.raises(UserError, match=rf"{name}: exists, and would be overwritten"):
+            run_mode("predict", **places, write=["coco", "overlay", "labels", "cutouts"])
+        assert picture.read_text() == "mine"
+        picture.unlink()
+        (places["output"] / "job.jsonl").unlink()
+
+
+@pytest.mark.parametrize("change", ["poses", "prediction.flip", "weights"])
+def test_results_of_another_prediction_are_not_overwritten(places, tmp_path, change):
+    run_mode("predict", **places)
+    overrides = {}
+    if change == "poses":
+        np.savez(places["poses"], **{str(n): standing_pose(6, 5, 30)[None] for n in range(3)})
+    elif change == "weights":
+        weights.save(tmp_path / "tiny.safetensors", tiny_weights(1))
+    else:
+        overrides = {change: True}
+    what = {"prediction.flip": "prediction", "weights": "network"}.get(change, change)
+    with pytest.raises(UserError, match=rf"holds results of another prediction \(other {what}\)"):
+        run_mode("predict", None, overrides, **places)
+    run_mode("predict", None, overrides, **places, overwrite=True)
+    assert _ids(places) == [0, 1, 2]
+
+
+def _count_calls(monkeypatch):
+    call, asked = Pose2SegPredictor.__call__, []
+    monkeypatch.setattr(Pose2SegPredictor, "__call__", lambda *a: asked.append(1) or call(*a))
+    return asked
+
+
+def test_what_is_done_is_not_done_again(places, monkeypatch, capsys):
+    asked = _count_calls(monkeypatch)
+    run_mode("predict", **places)
+    before = _results(places)
+    run_mode("predict", **places)
+    assert len(asked) == 3
+    assert _results(places) == before
+    assert "3 of 3 photos were done before" in capsys.readouterr().out
+    # A photo that has changed, one whose picture is gone, and a kind that was not written.
+    PIL.Image.new("RGB", (50, 40), "red").save(places["image"] / "0.png")
+    (places["output"] / "1.png_overlay.png").unlink()
+    run_mode("predict", **places)
+    assert len(asked) == 5
+    run_mode("predict", **places, write=["labels"])
+    assert len(asked) == 8
+    assert _ids(places) == [0, 1, 2]
+
+
+def test_a_journal_that_was_cut_goes_on(places, monkeypatch, caplog):
+    asked = _count_calls(monkeypatch)
+    run_mode("predict", **places)
+    before = _results(places)
+    journal = places["output"] / "job.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    (places["output"] / "results.json").unlink()
+    for cut in (len(lines[3]) // 2, len(lines[3]) - 1, 1):
+        journal.write_bytes(b"".join(lines[:3]) + lines[3][:cut])
+        run_mode("predict", **places)
+        assert _results(places) == before
+        (places["output"] / "results.json").unlink()
+    assert len(asked) == 6
+    assert "its last line is incomplete" in caplog.text
+    journal.write_bytes(lines[0] + b"no JSON\n")
+    with pytest.raises(UserError, match=r"job\.jsonl: is damaged"):
+        run_mode("predict", **places)
+
+
+def test_photos_that_are_no_longer_named_keep_their_results(places):
+    run_mode("predict", **places)
+    places["image"] = places["image"] / "1.png"
+    run_mode("predict", **places)
+    assert sorted(_ids(places)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("kind", ["poses", "empty"])
@@ -54,7 +137,7 @@ def test_the_pose_file_is_not_overwritten(places, kind):
     entries = [{"image_id": "0.png", "keypoints": keypoints}] if kind == "poses" else []
     places["poses"] = places["output"] / "results.json"
     places["poses"].write_text(json.dumps(entries))
-    with pytest.raises(UserError, match="would be overwritten"):
+    with pytest.raises(UserError, match="would be overwritten" if entries else "no pose of"):
         run_mode("predict", **places)
     assert json.loads(places["poses"].read_text()) == entries
 
@@ -66,6 +149,10 @@ def test_a_failed_run_keeps_the_results_of_before(places):
     with pytest.raises(UserError, match="none of the 3 photos could be used"):
         run_mode("predict", **places)
     assert len(_results(places)) == 3
+    PIL.Image.new("RGB", (50, 40)).save(places["image"] / "1.png")
+    with pytest.raises(SystemExit):
+        run_mode("predict", **places)
+    assert len(_results(places)) == 3  # those of before, and the one that is new
 
 
 @pytest.mark.parametrize("error", [RuntimeError, "SIGTERM"])
@@ -86,7 +173,9 @@ def test_what_is_done_is_kept(places, monkeypatch, error):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit if error == "SIGTERM" else error):
         run_mode("predict", **places)
-    assert [entry["image_id"] for entry in _results(places)] == ["0", "1"]
+    expected = [0, 1, 2] if error == "SIGTERM" else [0, 1]  # what was begun is finished
+    assert set(_ids(places)) <= set(expected)
+    assert len(_ids(places)) >= 2
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -95,7 +184,7 @@ def test_a_part_that_is_skipped_gives_another_exit_status(places):
     with pytest.raises(SystemExit) as stopped:
         run_mode("predict", **places)
     assert stopped.value.code == 2
-    assert [entry["image_id"] for entry in _results(places)] == ["0", "2"]
+    assert _ids(places) == [0, 2]
 
 
 def test_several_photos_and_folders_below(places, tmp_path):
@@ -106,8 +195,8 @@ def test_several_photos_and_folders_below(places, tmp_path):
     assert len(_results(places)) == 4
     assert (places["output"] / "below/3.png_overlay.png").exists()
     places["image"] = [str(places["image"] / "0.png"), str(places["image"] / "[12].png")]
-    run_mode("predict", **places)
-    assert [entry["image_id"] for entry in _results(places)] == ["0", "1", "2"]
+    run_mode("predict", **places, overwrite=True)
+    assert _ids(places) == [0, 1, 2]
 
 
 def test_poses_of_a_photo_that_is_shown_turned(places):
@@ -124,5 +213,5 @@ def test_poses_of_a_photo_that_is_shown_turned(places):
         person = {"image_id": 1, "category_id": 1, "keypoints": pose.ravel().tolist()}
         content = {"images": [image], "annotations": [person]}
         places["poses"].write_text(json.dumps(content))
-        run_mode("predict", **places)
+        run_mode("predict", **places, overwrite=True)
         assert _results(places)[0]["segmentation"]["size"] == size
