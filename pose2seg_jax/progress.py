@@ -18,6 +18,11 @@ def be_quiet() -> None:
     _quiet = True
 
 
+def is_shown() -> bool:
+    """Returns whether there is a terminal, and nobody asked for quiet."""
+    return not _quiet and sys.stderr.isatty()
+
+
 def show(items: Iterable[_T], what: str, unit: str, total: int | None = None, done: int = 0) -> Iterator[_T]:  # fmt: skip
     """Yields the items, and shows how far they are on standard error, if that is a terminal.
 
@@ -36,7 +41,7 @@ def show(items: Iterable[_T], what: str, unit: str, total: int | None = None, do
 
 @contextlib.contextmanager
 def _bar(what: str, unit: str, total: int | None, done: int) -> Iterator[Any]:
-    hidden = _quiet or not sys.stderr.isatty()
+    hidden = not is_shown()
     bar = tqdm.tqdm(desc=what, unit=f" {unit}s", total=total, initial=done, disable=hidden)
     # Warnings appear above the bar.
     with bar, contextlib.nullcontext() if hidden else logging_redirect_tqdm():

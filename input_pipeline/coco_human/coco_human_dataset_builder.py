@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from pycocotools import mask as mask_utils
 
-from pose2seg_jax import paths
+from pose2seg_jax import paths, progress
 from pose2seg_jax.people import coco, coco_layout, images
 from pose2seg_jax.people.parts import NUM_PARTS
 
@@ -220,5 +220,7 @@ def prepare(
     builder = Builder(
         coco_dir=coco_dir, split=split, fingerprint=fingerprint, data_dir=os.fspath(where)
     )
+    if not progress.is_shown():
+        tfds.disable_progress_bar()
     builder.download_and_prepare(file_format="tfrecord")
     return builder

@@ -18,7 +18,7 @@ import numpy as np
 import PIL.Image
 
 from input_pipeline.synthetic import scene
-from pose2seg_jax import paths
+from pose2seg_jax import paths, progress
 from pose2seg_jax.errors import UserError
 
 _SPLITS = {"train2017": 0, "val2017": 1}
@@ -81,7 +81,9 @@ def _write(recipe: Recipe, partial: pathlib.Path, processes: int | None) -> None
         for folder, count in (("train2017", recipe.train), ("val2017", recipe.validation)):
             (partial / folder).mkdir()
             make = functools.partial(_write_image, recipe, str(partial), folder)
-            made = list(pool.map(make, range(count), chunksize=8))
+            made = list(
+                progress.show(pool.map(make, range(count), chunksize=8), folder, "image", count)
+            )
             path = partial / "annotations" / f"person_keypoints_{folder}.json"
             path.write_text(json.dumps(_coco(recipe, folder, made)))
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from pose2seg_jax import parallel, random_roots
+from pose2seg_jax import parallel, progress, random_roots
 from pose2seg_jax.alignment import pose_noise
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.evaluation import coco_protocol
@@ -141,7 +141,8 @@ class Evaluator:
         shape = (self._devices, self._per_device)
         size = self._devices * self._per_device
         side = self._network.spec.image_size
-        read = self._read_images()
+        total = len(self.dataset.posed_images)
+        read = progress.show(self._read_images(), "evaluation", "image", total)
         while group := list(itertools.islice(read, size)):
             batch = EvalBatch(
                 np.zeros((size, side, side, 3), np.uint8),

@@ -168,8 +168,8 @@ class Pose2SegPredictor:
     def __call__(
         self,
         image: Any,
-        poses: Array | None = None,
-        pose_scores: Array | None = None,
+        poses: Any = None,
+        pose_scores: Any = None,
     ) -> Result:
         """The masks of an image's persons.
 

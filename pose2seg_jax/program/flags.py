@@ -150,7 +150,8 @@ def parse(argv: Sequence[str]) -> Command | None:
     except AttributeError as error:
         # ml_collections' own words, with the nearest field, in place of its stack trace.
         if error.args and isinstance(error.args[0], KeyError):
-            raise UserError(f"the config has no field {error.args[0].args[0]}") from None
+            said = str(error.args[0].args[0]).replace("\n", ". ")
+            raise UserError(f"the config has no field {said}") from None
         raise UserError(f"the config could not be read: {error!r}.") from None
     except Exception as error:  # whatever a config file does
         raise UserError(f"the config could not be read: {error!r}.") from None
@@ -159,8 +160,8 @@ def parse(argv: Sequence[str]) -> Command | None:
     if values["help"].value:
         print(_help(values))
         return None
-    if len(rest) > 1 and values["image"].value and values["mode"].value == "predict":
-        values["image"].value = [*values["image"].value, *rest[1:]]  # as a shell expands a pattern
+    if len(rest) > 1 and values["mode"].value == "predict":  # also as a shell expands a pattern
+        values["image"].value = [*(values["image"].value or ()), *rest[1:]]
     elif len(rest) > 1:
         raise UserError(f"unknown argument '{rest[1]}'; flags begin with --.")
     others = (*(name for name, _ in (*_TEXTS, *_SWITCHES)), "image", "write", "num_templates")

@@ -1,5 +1,6 @@
 """The Python API: one image of any size, any number of poses."""
 
+import concurrent.futures
 import functools
 import io
 import json
@@ -9,6 +10,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
@@ -18,6 +20,7 @@ from pose2seg_jax import Pose2SegPredictor, predict_masks
 from pose2seg_jax.alignment import policies
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import parts
+from pose2seg_jax.people.images import ImageError
 from pose2seg_jax.prediction.inputs import InputError, check_poses
 from pose2seg_jax.prediction.network import Network, predict_rois
 from pose2seg_jax.weights.files import Weights, WeightsError
@@ -132,6 +135,14 @@ def test_tiny_images_have_a_result(predictor, size):
         (np.zeros((9, 9, 3), np.uint16), "image is uint16"),
         (np.zeros((9, 9, 3), np.float32), "image is float32"),
         (np.zeros((0, 9, 3), np.uint8), r"shape \(0, 9, 3\)"),
+        (
+            np.zeros((3, 40, 50), np.uint8),
+            r"its channels come first; use image\.transpose\(1, 2, 0\)",
+        ),
+        (np.zeros((1, 9, 9, 3), np.uint8), r"it is a batch of one; use image\[0\]"),
+        (np.zeros((9, 9, 3), np.float64), r"for values from 0 to 1, use \(255 \* image\)"),
+        ([[1, 2], [3]], "image: no array can be made of it"),
+        (PIL.Image.new("I;16", (9, 9)), "mode I;16, more than 8 bits"),
     ],
 )
 def test_other_images_are_refused(predictor, image, message):
@@ -148,6 +159,10 @@ def test_other_images_are_refused(predictor, image, message):
         (np.zeros((1, 18, 3)), r"shape \(1, 18, 3\)"),
         (np.full((1, 17, 3), np.nan), r"poses\[0\] holds values that are no coordinates"),
         (np.full((2, 17, 3), 0.5), "is its visibility, 0 .* but there is 0.5. For scores"),
+        (
+            np.stack([standing_pose(5, 5, 30), standing_pose(5, 5, 30) - [0, 0, 3]]),
+            r"poses\[1\]: .* there is -1\.",
+        ),
         (np.full((1, 17, 3), "a"), "poses are <U1"),
     ],
 )
@@ -158,7 +173,7 @@ def test_other_poses_are_refused(predictor, poses, message):
 
 def test_a_list_of_unequal_poses_is_refused():
     # Not through __call__, whose argument types the tests check.
-    with pytest.raises(InputError, match="poses are no array"):
+    with pytest.raises(InputError, match="poses: no array can be made of it"):
         check_poses([np.zeros((17, 3)), np.zeros((16, 3))])
 
 
@@ -258,7 +273,8 @@ for fields in ({}, lite, resnet | indices):
     masks, _ = jax.eval_shape(run, variable_shapes(spec), image, poses, np.ones(1, bool))
     assert masks.shape == (1, 60, 80)
 predictor = Pose2SegPredictor.from_weights(tiny_weights(), flip=True)
-assert predictor(image, poses).masks.shape == (1, 60, 80)
+with jax.transfer_guard("disallow"):
+    assert predictor(image, poses).masks.shape == (1, 60, 80)
 keys = jax.random.split(jax.random.key(0), 1)
 assert perturb_poses(keys, poses, np.ones(1), 1.0).shape == (1, 17, 3)
 """
@@ -341,6 +357,65 @@ def test_a_predictor_survives_pickling(weights):
 
 def _estimate(image):
     return _poses(1, 60, 0)
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_arrays_of_other_libraries_and_files_are_images_too(weights, tmp_path):
+    predictor = Pose2SegPredictor.from_weights(weights)
+    image, poses = _image(60, 90, 0), _poses(2, 60, 0)
+    PIL.Image.fromarray(image).save(tmp_path / "a.png")
+    expected = predictor(image, poses).rles
+    for other in (jnp.asarray(image), tmp_path / "a.png", str(tmp_path / "a.png"), _Tensor(image)):
+        assert predictor(other, jnp.asarray(poses)).rles == expected
+    with pytest.raises(ImageError, match=r"b\.png: is missing"):
+        predictor(tmp_path / "b.png", poses)
+
+
+class _Tensor:
+    """What NumPy sees of a tensor of another library."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return self._values
+
+
+def test_a_tensor_elsewhere_is_one_clear_error(predictor):
+    class OnDevice:
+        def __array__(self, dtype=None, copy=None):
+            raise TypeError(
+                "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first"
+            )
+
+    with pytest.raises(InputError, match=r"image: no array .* Use Tensor\.cpu\(\) first"):
+        predictor(OnDevice(), _poses(1))
+
+
+def test_a_missing_part_may_be_anything(predictor):
+    image, poses = _image(60, 90, 0), _poses(2, 60, 0)
+    poses[0, 3:6] = 0
+    other = poses.copy()
+    other[0, 3, :2], other[0, 4, :2], other[0, 5, :2] = np.nan, -1, 1e9
+    assert predictor(image, other).rles == predictor(image, poses).rles
+    assert len(predictor(image, [])) == 0
+    assert len(predictor(image, np.zeros(0))) == 0
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_threads_share_a_predictor(weights):
+    predictor = Pose2SegPredictor.from_weights(weights)
+    asked = [(_image(40 + n, 60, n), _poses(1 + n % 3, 40, n)) for n in range(12)]
+    expected = [predictor(*one).rles for one in asked]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: predictor(*one).rles, asked))
+    assert found == expected
+
+
+def test_exclusive_masks_share_no_pixel(weights):
+    predictor = Pose2SegPredictor.from_weights(weights, exclusive=True)
+    poses = np.concatenate([_poses(3, 60, 0)] * 2)
+    assert predictor(_image(60, 90, 0), poses).masks.sum(0).max() <= 1
 
 
 def test_a_forked_process_is_told_what_to_do(weights, monkeypatch):

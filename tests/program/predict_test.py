@@ -42,7 +42,12 @@ def _ids(places):
 
 def test_results_of_others_are_not_overwritten(places):
     run_mode("predict", **places)
-    for content in ("[{}]", '{"annotations": []}', "no JSON", (places["output"] / "results.json").read_text() + " "):
+    for content in (
+        "[{}]",
+        '{"annotations": []}',
+        "no JSON",
+        (places["output"] / "results.json").read_text() + " ",
+    ):
         (places["output"] / "results.json").write_text(content)
         with pytest.raises(UserError, match=r"results\.json: was not written by this prediction"):
             run_mode("predict", **places)

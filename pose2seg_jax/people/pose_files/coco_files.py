@@ -27,6 +27,7 @@ def annotations(content: dict[str, Any], path: str | os.PathLike) -> FileContent
     found.part_names = contents.part_names(names, path)
     _add_images(found, content.get("images", []), path)
     by_name: dict[Any, ImageKey] = {image.name: key for key, image in found.images.items()}
+    known = persons.Fields()
     for index, entry in enumerate(entries):
         where = f"annotation {entry.get('id', f'number {index}')}"
         if categories.is_crowd(entry.get("iscrowd", 0)):
@@ -42,8 +43,8 @@ def annotations(content: dict[str, Any], path: str | os.PathLike) -> FileContent
                 f"{path}: {where}: its image_id {entry.get('image_id')!r:.40} is not in 'images'."
             )
         found.add_person(
-            key, entry.get("keypoints"), where, part_scores=persons.part_scores(entry),
-            score=persons.score(entry), id=entry.get("id"),
+            key, entry.get("keypoints"), where, part_scores=known.part_scores(entry),
+            score=known.score(entry), id=entry.get("id"),
         )  # fmt: skip
     return found
 

@@ -27,11 +27,12 @@ def instances(
     if not any("instances" in entry for entry in content):
         return persons.read(content, path, own_name.removeprefix("results_"), names)
     found = FileContent("persons", part_names=part_names(names, path))
+    known = persons.Fields()
     for entry in content:
         key, people = entry.get("frame_id"), entry.get("instances")
         if isinstance(key, bool) or not isinstance(key, int | str) or not isinstance(people, list):
             raise PoseFileError(f"{path}: a frame needs a 'frame_id' and a list 'instances'.")
         found.add_image(key)
         for index, person in enumerate(people):
-            persons.add(found, key, person, f"instance {index} of frame {key}", index, path)
+            persons.add(found, key, person, f"instance {index} of frame {key}", index, path, known)
     return found

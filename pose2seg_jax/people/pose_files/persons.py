@@ -4,12 +4,13 @@ They differ in what they call an image and a score. What there is decides, not w
 """
 
 import os
+from collections.abc import Container
 from typing import Any
 
 from pose2seg_jax.people.parts import NUM_PARTS
 from pose2seg_jax.people.pose_files import categories
 from pose2seg_jax.people.pose_files import content as contents
-from pose2seg_jax.people.pose_files.content import FileContent, PoseFileError, image_key
+from pose2seg_jax.people.pose_files.content import FileContent, FilePerson, PoseFileError, image_key
 
 _IMAGE_NAMES = ("image_path", "file_name", "filename", "image_name", "image", "img_path", "img_name")  # fmt: skip
 _SCORES = ("score", "bbox_score", "confidence")
@@ -33,11 +34,12 @@ def read(
     found.left_out["results of other categories (category_id)"] = len(content) - len(entries)
     keys = set().union(*entries)
     fields = [field for field in ("image_id", *_IMAGE_NAMES) if field in keys]
+    known = Fields(keys)
     if not entries:
         found.add_image(own_name, is_named=False)
     for index, entry in enumerate(entries):
         where = f"result {index}"
-        if _is_other_class(entry):
+        if "class" in keys and _is_other_class(entry):
             found.left_out["results of other classes"] += 1
             found.add_image(own_name, is_named=False)
             continue
@@ -46,14 +48,44 @@ def read(
             raise PoseFileError(
                 f"{path}: {where}: '{fields[0]}' must name its image, but is {entry.get(fields[0])!r:.40}."
             )
-        name = next((entry[f] for f in fields[1:] if isinstance(entry.get(f), str)), None)
-        found.add_image(key, name=name, is_named=bool(fields))
-        add(found, key, entry, where, index, path)
+        if key not in found.images:
+            name = next((entry[f] for f in fields[1:] if isinstance(entry.get(f), str)), None)
+            found.add_image(key, name=name, is_named=bool(fields))
+        add(found, key, entry, where, index, path, known)
     return found
 
 
+class Fields:
+    """Which of the fields that hold scores the persons of a file have: large files have many persons."""
+
+    def __init__(self, keys: Container[str] | None = None):
+        """Takes the fields of all persons together; None for all that there are."""
+        self._scores = [name for name in _SCORES if keys is None or name in keys]
+        self._part_scores = [name for name in _PART_SCORES if keys is None or name in keys]
+
+    def score(self, entry: dict[str, Any]) -> Any:
+        """Returns the score of a person, whatever it is called; None where there is none."""
+        for name in self._scores:
+            if entry.get(name) is not None:
+                return entry[name]
+        return None
+
+    def part_scores(self, entry: dict[str, Any]) -> Any:
+        """Returns the scores of the parts that stand apart from them; None where there are none."""
+        for name in self._part_scores:
+            if isinstance(entry.get(name), list):
+                return entry[name]
+        return None
+
+
 def add(
-    found: FileContent, key: contents.ImageKey, entry: Any, where: str, number: int, path: Any
+    found: FileContent,
+    key: contents.ImageKey,
+    entry: Any,
+    where: str,
+    number: int,
+    path: Any,
+    known: Fields,
 ) -> None:
     """Adds a person.
 
@@ -64,42 +96,27 @@ def add(
         where: names the person in messages.
         number: the person's id.
         path: of the file.
+        known: the fields that persons of the file have.
 
     Raises:
         PoseFileError: the entry is no such object.
     """
     if not isinstance(entry, dict) or "keypoints" not in entry:
         raise PoseFileError(f"{path}: {where} has no 'keypoints'.")
-    keypoints, scores, labels = entry["keypoints"], part_scores(entry), entry.get("labels")
+    keypoints, scores, labels = entry["keypoints"], known.part_scores(entry), entry.get("labels")
     if isinstance(labels, list) and isinstance(keypoints, list) and len(labels) == len(keypoints):
         try:  # Hugging Face's ViTPose lists the parts that it found
             keypoints = _by_label(keypoints, labels)
             scores = scores and _by_label(scores, labels)
         except (TypeError, ValueError):
             raise PoseFileError(f"{path}: {where}: 'labels' must number the parts.") from None
-    found.add_person(key, keypoints, where, part_scores=scores, score=score(entry), id=number)
+    found.persons.append(FilePerson(key, keypoints, where, scores, known.score(entry), number))
 
 
 def _by_label(values: list[Any], labels: list[int]) -> list[Any]:
     """The values of COCO's parts in order, from those of the parts that the labels number; None for the others."""
     known = dict(zip(labels, values, strict=True))
     return [known.get(part) for part in range(NUM_PARTS)]
-
-
-def score(entry: dict[str, Any]) -> Any:
-    """Returns the score of a person, whatever it is called; None where there is none."""
-    for name in _SCORES:
-        if entry.get(name) is not None:
-            return entry[name]
-    return None
-
-
-def part_scores(entry: dict[str, Any]) -> Any:
-    """Returns the scores of the parts that stand apart from them; None where there are none."""
-    for name in _PART_SCORES:
-        if isinstance(entry.get(name), list):
-            return entry[name]
-    return None
 
 
 def _is_other_class(entry: dict[str, Any]) -> bool:
