@@ -21,7 +21,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(addprefix --ignore=,$(SLOW))
 
 # Whole programs: the commands of README.md as they stand and the notebook, shortened; two processes.
-SLOW = tests/readme_test.py tests/distributed_test.py
+SLOW = tests/readme_test.py tests/distributed_test.py tests/killed_test.py
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(SLOW)
 

@@ -70,6 +70,7 @@ def _norm(tree):
     )
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_four_devices_equal_one_and_compile_once(tmp_path):
     """Loss, gradients, batch statistics and parameters; ROIs jittered, devices unequally full."""
     config = tiny_config(tmp_path, tmp_path)

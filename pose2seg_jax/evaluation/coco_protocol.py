@@ -287,7 +287,9 @@ def evaluate_file(dataset: coco.Dataset, results_file: str | os.PathLike) -> Eva
             )
         image = images[known[key]]
         try:
-            mask = masks.encode_segmentation(entry["segmentation"], image.height, image.width)
+            mask = masks.encode_segmentation(
+                entry["segmentation"], image.height, image.width, may_be_empty=True
+            )
         except ValueError as error:
             raise coco.CocoError(
                 f"{results_file}: result {index}: 'segmentation': {error}; image {image.id} is"

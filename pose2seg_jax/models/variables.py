@@ -19,7 +19,7 @@ def init_variables(spec: NetworkSpec, key: Key[jax.Array, ""]) -> dict[str, Any]
 
 def variable_shapes(spec: NetworkSpec) -> dict[str, Any]:
     """Returns what `init_variables` would, as jax.ShapeDtypeStruct."""
-    return jax.eval_shape(functools.partial(_init, spec), jax.random.key(0))
+    return jax.eval_shape(lambda: _init(spec, jax.random.key(0)))
 
 
 def _init(spec: NetworkSpec, key: Key[jax.Array, ""]) -> Any:

@@ -150,6 +150,8 @@ def read(path: str | os.PathLike, content: Any = None) -> Dataset:
     image_entries = _unique(path, "images", content["images"])
     for image_id, entry in image_entries.items():
         where = f"{path}: image {image_id}"
+        size = {field: whole(entry.get(field)) for field in ("height", "width")}
+        image_entries[image_id] = entry = {**entry, **size}
         for field, kind in (("file_name", str), ("height", int), ("width", int)):
             if not isinstance(entry.get(field), kind):
                 what = "a name" if kind is str else "a whole number"
@@ -171,7 +173,7 @@ def read(path: str | os.PathLike, content: Any = None) -> Dataset:
     skipped: dict[str, list[int]] = collections.defaultdict(list)
     for person_id, entry in _unique(path, "annotations", entries).items():
         where = f"{path}: annotation {person_id}"
-        belongs_to = entry.get("image_id")
+        belongs_to = whole(entry.get("image_id"))
         if not isinstance(belongs_to, int) or belongs_to not in image_entries:
             raise CocoError(f"{where}: its image_id {belongs_to!r} is not in 'images'.")
         image = image_entries[belongs_to]
@@ -298,7 +300,9 @@ def _person(entry: dict[str, Any], height: int, width: int, where: str) -> Perso
     area = entry.get("area", bbox[2] * bbox[3])
     if not is_number(area) or area < 0:
         raise CocoError(f"{where}: 'area' must be a number of pixels, not {area!r}.")
-    return Person(entry["id"], entry["image_id"], pose, bbox, float(area), segmentation, is_crowd)
+    return Person(
+        entry["id"], whole(entry["image_id"]), pose, bbox, float(area), segmentation, is_crowd
+    )
 
 
 def _check_lists(path: str | os.PathLike, content: Any) -> dict[str, Any]:
@@ -321,15 +325,20 @@ def _unique(
     """The entries of a list by their ids."""
     by_id: dict[int, dict[str, Any]] = {}
     for index, entry in enumerate(entries):
-        number = entry.get("id")
+        number = whole(entry.get("id"))
         if not isinstance(number, int):
             raise CocoError(
                 f"{path}: {field}[{index}] must have a whole number as 'id', not {number!r}."
             )
         if number in by_id:
             raise CocoError(f"{path}: the id {number} stands twice in '{field}'.")
-        by_id[number] = entry
+        by_id[number] = {**entry, "id": number}
     return by_id
+
+
+def whole(value: Any) -> Any:
+    """Returns 120.0 as 120, as pandas and JavaScript write whole numbers; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_full_counts(path: str | os.PathLike, entries: list[dict[str, Any]]) -> None:

@@ -147,10 +147,18 @@ def check_size(height: int, width: int) -> None:
         raise ValueError(f"an image of {width}x{height}, more pixels than a mask can hold")
 
 
-def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+def encode_segmentation(
+    segmentation: Any, height: int, width: int, *, may_be_empty: bool = False
+) -> dict[str, Any]:
     """A COCO segmentation (polygons, RLE, compressed RLE) as compressed RLE.
 
-    Polygons with fewer than three points are left out. The mask may be empty.
+    Polygons with fewer than three points are left out. The mask of RLE may be empty.
+
+    Args:
+        segmentation: as COCO has it.
+        height: of the image.
+        width: of the image.
+        may_be_empty: whether a list without a polygon of three points is an empty mask, or an error.
 
     Raises:
         ValueError: it is none of the three, of another size, or contradicts itself.
@@ -167,6 +175,8 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str,
                 raise ValueError("polygons far outside the image")
             if len(points) >= 6:
                 polygons.append(points[: len(points) // 2 * 2].tolist())
+        if not polygons and may_be_empty:
+            return _compress([height * width], height, width)
         if not polygons:
             raise ValueError("no polygon of three points or more")
         return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))

@@ -25,7 +25,7 @@ def person_colors(count: int) -> UInt8[np.ndarray, "N 3"]:
 
 def overlay(
     image: UInt8[np.ndarray, "H W 3"],
-    rles: Sequence[Any],
+    rles: Sequence[Any] | np.ndarray,
     poses: Sequence[np.ndarray] | np.ndarray = (),
     colors: UInt8[np.ndarray, "N 3"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
@@ -33,10 +33,13 @@ def overlay(
 
     Args:
         image: RGB.
-        rles: masks as COCO's compressed RLE; drawn largest first, so that small ones stay visible.
+        rles: masks as COCO's compressed RLE, or as arrays (P, H, W); drawn largest first, so that small ones stay
+            visible.
         poses: (17, 3) each, in image coordinates.
         colors: of the persons; `person_colors` by default.
     """
+    if isinstance(rles, np.ndarray):
+        rles = [mask_utils.encode(np.asfortranarray(mask, np.uint8)) for mask in rles]
     if colors is None:
         colors = person_colors(max(len(rles), len(poses)))
     picture = image.copy()

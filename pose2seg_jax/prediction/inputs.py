@@ -14,6 +14,7 @@ from pose2seg_jax.people.masks import MAX_PIXELS
 from pose2seg_jax.people.parts import NUM_PARTS
 
 _DEEP_MODES = "IF"  # how Pillow's modes of more than 8 bits begin
+_FEWEST_PARTS = 3  # of a pose that can be told from fractions
 
 
 class InputError(UserError):
@@ -96,7 +97,7 @@ def check_poses(poses: Any) -> np.ndarray:
         InputError: they are another kind of array, or hold no coordinates or no visibilities.
     """
     array = as_array(poses, "poses")
-    if array.shape in ((0,), (0, 0)):  # an empty list: nobody
+    if not array.size and len(array.shape) in (1, 2, 3) and not array.shape[0]:  # nobody
         return np.zeros((0, NUM_PARTS, 3), np.float32)
     if array.dtype.kind not in "iuf" or array.ndim != 3 or array.shape[1:] != (NUM_PARTS, 3):
         raise InputError(
@@ -117,6 +118,27 @@ def check_poses(poses: Any) -> np.ndarray:
             " pose2seg_jax.people.pose_files.visibilities_from_scores(poses, threshold)."
         )
     return array.astype(np.float32)
+
+
+def check_pixels(poses: np.ndarray, height: int, width: int) -> None:
+    """Checks that poses are not fractions of an image: all of a pose within its first pixel.
+
+    Args:
+        poses: (P, 17, 3), checked.
+        height: of the image.
+        width: of the image.
+
+    Raises:
+        InputError: they are.
+    """
+    seen = poses[..., 2] > 0
+    within = np.all((poses[..., :2] >= 0) & (poses[..., :2] <= 1), axis=-1)
+    small = (seen.sum(1) >= _FEWEST_PARTS) & np.all(within | ~seen, axis=1)
+    if np.any(small) and min(height, width) > 2:
+        raise InputError(
+            f"poses[{np.flatnonzero(small)[0]}]: all parts lie within 0..1, the first pixel; poses are in pixels, so"
+            " multiply fractions by the width and the height of the image."
+        )
 
 
 def check_pose_scores(scores: Any, count: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models import Features
 from pose2seg_jax.prediction.inputs import (
     InputError,
+    check_pixels,
     check_pose_scores,
     check_poses,
     image_array,
@@ -197,6 +198,7 @@ class Pose2SegPredictor:
         poses = check_poses(poses)
         pose_scores = check_pose_scores(pose_scores, len(poses))
         size = image.size if isinstance(image, EncodedImage) else image.shape[:2]
+        check_pixels(poses, *size)
         if not len(poses):  # nothing runs for nobody
             return Result.empty(size)
         encoded = image if isinstance(image, EncodedImage) else self.encode(image)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -154,7 +155,9 @@ def parse(argv: Sequence[str]) -> Command | None:
             raise UserError(f"the config has no field {said}") from None
         raise UserError(f"the config could not be read: {error!r}.") from None
     except Exception as error:  # whatever a config file does
-        raise UserError(f"the config could not be read: {error!r}.") from None
+        lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+        where = f"{file}, line {lines[-1].lineno}" if lines else "the config"
+        raise UserError(f"{where}: could not be read: {error!r}.") from None
     finally:
         sys.argv = before
     if values["help"].value:
@@ -235,14 +238,14 @@ def check(command: Command) -> None:
     """
     mode = MODES[command.mode]
     given = {name for name, value in command.values.items() if value is not None}
-    for name in mode.needs:
-        if name not in given:
-            raise UserError(f"--mode={command.mode} needs --{name}.")
     for name in sorted(given - {*mode.needs, *mode.takes}):
         others = [other for other, m in MODES.items() if name in (*m.needs, *m.takes)]
         raise UserError(
             f"--{name} has no effect in --mode={command.mode}; it is for --mode={', '.join(others)}."
         )
+    for name in mode.needs:
+        if name not in given:
+            raise UserError(f"--mode={command.mode} needs --{name}.")
     if "weights" in given and "workdir" in given:
         raise UserError("--weights and --workdir both name a network; leave one out.")
     if "checkpoint" in given and "workdir" not in given:

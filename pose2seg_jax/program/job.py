@@ -78,7 +78,9 @@ class Job:
         if not lines:
             paths.write_atomically(self._journal, json.dumps({"job": identity}) + "\n")
 
-    def is_done(self, photo: pathlib.Path, names: Sequence[str], kinds: Iterable[str]) -> bool:
+    def is_done(
+        self, photo: pathlib.Path, names: Sequence[int | str], kinds: Iterable[str]
+    ) -> bool:
         """Returns whether a photo was done, is as it was then, and all of its files are there.
 
         Args:
@@ -92,7 +94,7 @@ class Job:
         files = all((self.directory / name).exists() for name in found.files)
         return files and set(kinds) <= set(found.kinds)
 
-    def add(self, photo: pathlib.Path, names: Sequence[str], done: Done) -> None:
+    def add(self, photo: pathlib.Path, names: Sequence[int | str], done: Done) -> None:
         """Notes that a photo's files are complete.
 
         Args:

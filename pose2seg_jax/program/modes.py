@@ -35,6 +35,8 @@ def run(command: Command) -> None:
         UserError: what the user can mend.
     """
     _quiet_libraries()
+    if command.mode not in ("train", "templates"):  # training joins other hosts first
+        _check_devices()
     if command.quiet:
         progress.be_quiet()
     if command.output is not None and command.mode != "predict":  # before anything is computed
@@ -122,7 +124,7 @@ def predict(command: Command) -> None:
         "poses": pose_source.fingerprint(command.poses),
         "skeleton": command.skeleton,
         "dtype": trained.config.dtype,
-        "prediction": options.to_dict(),
+        **{f"prediction.{name}": value for name, value in options.items()},
     }
     job = Job(directory, identity, overwrite=bool(command.overwrite))
     if job.is_new and not command.overwrite:
@@ -286,6 +288,21 @@ def load_trained(command: Command) -> Trained:
             f" for): {'; '.join(differences)}. Leave these fields, or --config, out."
         )
     return Trained(loaded, config)
+
+
+def _check_devices() -> None:
+    """Checks that JAX finds devices.
+
+    Raises:
+        UserError: it does not, as where JAX_PLATFORMS names what this machine does not have.
+    """
+    try:
+        jax.local_devices()
+    except Exception as error:  # JAX raises assertions too
+        asked = os.environ.get("JAX_PLATFORMS")
+        what = f"JAX_PLATFORMS={asked}: JAX" if asked else "JAX"
+        said = str(error).splitlines()[0] if str(error) else "it is not there"
+        raise UserError(f"{what} finds no such device: {said}. Unset it, or install JAX for that device.") from None  # fmt: skip
 
 
 def _check_output_file(output: str) -> None:

@@ -6,11 +6,12 @@ import logging
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.images import IMAGE_SUFFIXES
+from pose2seg_jax.people.pose_files.content import whole_number
 from pose2seg_jax.people.videos import CAMERA, is_video
 from pose2seg_jax.program import outputs
 
@@ -21,12 +22,13 @@ class Photo(NamedTuple):
     Attributes:
         path: of the file; "camera:0" for a camera.
         name: relative to what the command names; no two photos have the same.
-        result_id: what results call it where its poses do not say it.
+        result_id: what results call it where its poses do not say it: the name without its suffix, as a number where it is
+            one (785 for 000000000785.jpg), if that tells photos apart.
     """
 
     path: pathlib.Path
     name: pathlib.PurePath
-    result_id: str
+    result_id: int | str
 
     @property
     def is_video(self) -> bool:
@@ -61,13 +63,24 @@ def find(images: Sequence[str]) -> list[Photo]:
     if len(set(found.values())) < len(found):  # a/x.jpg and b/x.jpg
         common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in found])
         found = {p: pathlib.PurePath(os.path.relpath(os.path.abspath(p), common)) for p in found}
-    # The name without its suffix where that tells photos apart.
-    stems = collections.Counter(name.with_suffix("").as_posix() for name in found.values())
+    names = list(found.values())
+    stems = _where_unique([name.with_suffix("").as_posix() for name in names], names)
+    ids = _where_unique([_as_number(stem) for stem in stems], stems)
+    return [Photo(*item, result_id) for item, result_id in zip(found.items(), ids, strict=True)]
+
+
+def _where_unique(values: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    """The values that stand once, and the others in place of the rest."""
+    counts = collections.Counter(values)
     return [
-        Photo(path, name, stem if stems[stem] == 1 else name.as_posix())
-        for path, name in found.items()
-        for stem in [name.with_suffix("").as_posix()]
+        value if counts[value] == 1 else str(other)
+        for value, other in zip(values, others, strict=True)
     ]
+
+
+def _as_number(text: str) -> int | str:
+    number = whole_number(text)
+    return text if number is None else number
 
 
 def _matching(image: str) -> list[pathlib.Path]:

@@ -15,6 +15,7 @@ from pose2seg_jax import parallel, progress
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.images import ImageError
 from pose2seg_jax.people.pose_files import ImagePoses, PoseFileError, warn_left_out
+from pose2seg_jax.people.pose_files.matching import last_number
 from pose2seg_jax.people.videos import Video, VideoError, VideoWriter
 from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
@@ -111,7 +112,7 @@ class Prediction:
         files = outputs.write(
             self._job.directory, str(photo.name), self._kinds, picture, result, found.poses
         )
-        return Done(_entries(result, found), files, self._pictures), found
+        return Done(result.to_coco(_result_id(photo, found)), files, self._pictures), found
 
     def _ask(self, number: int, picture: np.ndarray, found: ImagePoses) -> Result:
         predictor = self._predictors[number % len(self._predictors)]
@@ -178,7 +179,7 @@ class Prediction:
             result, found = future.result()
             ids = tracker.update(found.poses, result.rles)
             self._left_out.update(found.left_out)
-            for entry, track in zip(_entries(result, found), ids.tolist(), strict=True):
+            for entry, track in zip(result.to_coco(found.image_id), ids.tolist(), strict=True):
                 done.entries.append({**entry, "track_id": track})
             name = f"{photo.name}_{frame.number:06}"
             others = [kind for kind in self._kinds if kind != "overlay"]
@@ -195,18 +196,15 @@ class Prediction:
         _in_turn(pool, predict, shown, self._workers + 1, note)
 
 
-def _names(photo: Photo) -> list[str]:
+def _names(photo: Photo) -> list[int | str]:
     return [str(photo.name), photo.result_id]
 
 
-def _entries(result: Result, found: ImagePoses) -> list[dict[str, Any]]:
-    return result.to_coco(_result_id(found.image_id))
-
-
-def _result_id(image_id: int | str) -> int | str:
-    """What results call an image: a number where its name is one, as COCO's 000000000785 is 785."""
-    digits = isinstance(image_id, str) and image_id.isascii() and image_id.isdecimal()
-    return int(image_id) if digits and len(str(image_id)) <= 18 else image_id
+def _result_id(photo: Photo, found: ImagePoses) -> int | str:
+    """What results call a photo: as its poses do, but 785 where both are called 000000000785.jpg, as in COCO."""
+    if isinstance(found.image_id, str) and last_number(found.image_id) == photo.result_id:
+        return photo.result_id
+    return found.image_id
 
 
 def _in_turn(

@@ -222,3 +222,15 @@ def test_what_is_left_out_of_results_is_counted(coco_dir, tmp_path, caplog):
     path.write_text(json.dumps(some))
     coco_protocol.evaluate_file(dataset, path)
     assert "images of the data set without a result: 1" in caplog.text
+
+
+def test_a_mask_that_came_out_empty_matches_nobody(coco_dir, tmp_path):
+    dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
+    results = _results(dataset)
+    path = tmp_path / "results.json"
+    for empty in ([], [[1.0, 2.0, 3.0, 4.0]]):
+        path.write_text(json.dumps([*results, results[0] | {"segmentation": empty, "score": 0.1}]))
+        own = [
+            row for row in coco_protocol.evaluate_file(dataset, path).rows if row.scores == "own"
+        ]
+        assert own[0].metrics["AP"] == 1

@@ -223,3 +223,15 @@ def test_images_with_more_pixels_than_a_mask_counts_are_refused(tmp_path):
         masks.encode_mask(
             np.ones((4, 4), np.float32), np.eye(2, 3, dtype=np.float32), 70_000, 70_000
         )
+
+
+def test_whole_numbers_may_be_written_as_floats(tmp_path):
+    content = _content(_annotation(image_id=3.0, id=1.0))
+    content["images"] = [{"id": 3.0, "file_name": "3.jpg", "height": 48.0, "width": 64.0}]
+    dataset = _read(tmp_path, content)
+    assert [(image.id, image.height, image.width) for image in dataset.images] == [(3, 48, 64)]
+    assert all(type(image.height) is int for image in dataset.images)
+    assert type(dataset.persons()[0].id) is int
+    content["images"][0]["height"] = 48.5
+    with pytest.raises(coco.CocoError, match=r"'height' must be a whole number, not 48\.5"):
+        _read(tmp_path, content)

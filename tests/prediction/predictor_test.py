@@ -400,6 +400,20 @@ def test_a_missing_part_may_be_anything(predictor):
     assert predictor(image, other).rles == predictor(image, poses).rles
     assert len(predictor(image, [])) == 0
     assert len(predictor(image, np.zeros(0))) == 0
+    assert len(predictor(image, np.zeros((0, 0, 3)))) == 0
+
+
+def test_fractions_are_no_pixels(predictor):
+    image, poses = _image(60, 90, 0), _poses(2, 60, 0)
+    fractions = poses / [90, 60, 1]
+    with pytest.raises(
+        InputError, match=r"poses\[0\]: all parts lie within 0\.\.1, the first pixel"
+    ):
+        predictor(image, fractions)
+    with pytest.raises(InputError, match="multiply fractions by the width and the height"):
+        predictor(predictor.encode(image), fractions)
+    fractions[0, 2:, 2] = 0  # two parts may lie anywhere
+    assert len(predictor(image, fractions[:1])) == 1
 
 
 @pytest.mark.usefixtures("quick_compile")

@@ -59,14 +59,14 @@ def test_poses_are_estimated_where_none_are_given(tiny_file, tmp_path, monkeypat
     with pytest.raises(SystemExit):
         run_mode(
             "predict", None, {"prediction.person_score_threshold": 0.5}, weights=tiny_file,
-            image=tmp_path / "photos", poses="auto", output=tmp_path / "out",
+            image=tmp_path / "photos", poses="auto", output=tmp_path / "strong",
         )  # fmt: skip
-    assert json.loads((tmp_path / "out/results.json").read_text()) == []
+    assert json.loads((tmp_path / "strong/results.json").read_text()) == []
     np.save(tmp_path / "poses.npy", standing_pose(5, 5, 30)[None])
     with pytest.raises(UserError, match="holds no scores of persons"):
         run_mode(
             "predict", None, {"prediction.person_score_threshold": 0.5}, weights=tiny_file,
-            image=tmp_path / "photos/a.png", poses=tmp_path / "poses.npy", output=tmp_path / "out",
+            image=tmp_path / "photos/a.png", poses=tmp_path / "poses.npy", output=tmp_path / "npy",
         )  # fmt: skip
     with pytest.raises(UserError, match="is the folder of the photos"):
         run_mode(
@@ -92,8 +92,8 @@ def test_persons_keep_their_score_and_weak_ones_can_be_left_out(tiny_file, tmp_p
     assert weak["score"] == pytest.approx(0.01 * weak["mask_score"])
     assert strong["score"] == pytest.approx(0.8 * strong["mask_score"])
     run_mode(
-        "predict", None, {"prediction.person_score_threshold": 0.5}, weights=tiny_file, **places
-    )
+        "predict", None, {"prediction.person_score_threshold": 0.5}, weights=tiny_file, overwrite=True, **places
+    )  # fmt: skip
     (only,) = json.loads((tmp_path / "out/results.json").read_text())
     assert only["pose_score"] == 0.8
     assert (

@@ -58,6 +58,10 @@ def test_photos_of_one_name_are_told_apart(folder):
     assert _names(folder / "a.png", folder / "below/a.png") == ["a.png", "below/a.png"]
     found = photos.find([str(folder / "a.png"), str(folder / "a.PNG"), str(folder / "b.jpg")])
     assert [photo.result_id for photo in found] == ["a.png", "a.PNG", "b"]
+    for name in ("0007.jpg", "7.png", "08.png"):
+        (folder / name).touch()
+    found = photos.find([str(folder / name) for name in ("0007.jpg", "7.png", "08.png")])
+    assert [photo.result_id for photo in found] == ["0007", "7", 8]
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_results_of_another_prediction_are_not_overwritten(places, tmp_path, cha
         weights.save(tmp_path / "tiny.safetensors", tiny_weights(1))
     else:
         overrides = {change: True}
-    what = {"prediction.flip": "prediction", "weights": "network"}.get(change, change)
+    what = "network" if change == "weights" else change
     with pytest.raises(UserError, match=rf"holds results of another prediction \(other {what}\)"):
         run_mode("predict", None, overrides, **places)
     run_mode("predict", None, overrides, **places, overwrite=True)
@@ -178,9 +178,7 @@ def test_what_is_done_is_kept(places, monkeypatch, error):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit if error == "SIGTERM" else error):
         run_mode("predict", **places)
-    expected = [0, 1, 2] if error == "SIGTERM" else [0, 1]  # what was begun is finished
-    assert set(_ids(places)) <= set(expected)
-    assert len(_ids(places)) >= 2
+    assert len(_ids(places)) >= 2  # what was begun is finished
     assert signal.getsignal(signal.SIGTERM) is before
 
 

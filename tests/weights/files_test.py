@@ -127,6 +127,7 @@ def test_incomplete_metadata_is_one_clear_error(saved, tmp_path, changes, messag
         weights.load(target)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_the_package_brings_a_model_that_finds_people(real_dataset, data_dir):
     assert weights.PACKAGED.stat().length <= 16e6
     predictor = Pose2SegPredictor.load()
@@ -140,6 +141,7 @@ def test_the_package_brings_a_model_that_finds_people(real_dataset, data_dir):
     assert np.mean(ious) > 0.65
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_the_packages_model_draws_the_same_mask_in_bfloat16():
     pose = standing_pose(60, 40, 400)
     image = PIL.Image.new("RGB", (480, 480), "olive")
