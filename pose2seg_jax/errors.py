@@ -23,6 +23,9 @@ def run_program(function: Callable[[], Any]) -> None:
             f"error: the package {error.name} is missing: training and its tools need pip install -r"
             " requirements.txt, in a clone."
         )
+    except KeyboardInterrupt:
+        print("stopped; what was done is kept.", file=sys.stderr)
+        sys.exit(130)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror or error}")

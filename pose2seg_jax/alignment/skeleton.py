@@ -24,13 +24,6 @@ def num_channels(limbs: Limbs, num_parts: int = 17) -> int:
     return num_parts + 2 * len(limbs)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=(
-        "roi_size",
-        "limbs",
-    ),
-)
 def skeleton_features(
     poses: Real[Array, "N P 3"], roi_size: int, limbs: Limbs = PAPER_LIMBS
 ) -> Float[jax.Array, "N R R C"]:
@@ -47,6 +40,11 @@ def skeleton_features(
         roi_size: side R of the ROI in cells.
         limbs: pairs of parts.
     """
+    return _draw(poses, roi_size, tuple((int(first), int(second)) for first, second in limbs))
+
+
+@functools.partial(jax.jit, static_argnames=("roi_size", "limbs"))
+def _draw(poses, roi_size, limbs):
     poses = geometry.as_floats(poses, "poses")
     center = jnp.arange(roi_size, dtype=poses.dtype)[None, :, None] + 0.5
     maps = _outer(*_part_profiles(poses, center))

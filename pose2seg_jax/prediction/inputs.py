@@ -38,7 +38,7 @@ def image_array(image: Any) -> np.ndarray:
             raise InputError(
                 f"image is a Pillow image of mode {image.mode}, more than 8 bits; convert it to RGB."
             )
-        return np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
+        image = PIL.ImageOps.exif_transpose(image).convert("RGB")
     array = as_array(image, "image")
     check_image(array)
     return array

@@ -19,6 +19,7 @@ from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import masks, polygons
 from pose2seg_jax.people.parts import PERSON_CATEGORY
 from pose2seg_jax.pictures import overlays
+from pose2seg_jax.prediction.inputs import InputError, image_array
 from pose2seg_jax.prediction.network import RoiPrediction
 
 
@@ -93,6 +94,8 @@ class Result:
             ]
         known = np.ones(len(rles)) if pose_scores is None else np.asarray(pose_scores, np.float64)
         mask_scores = np.asarray(rois.scores, np.float64)
+        if exclusive and rles:  # who has lost every pixel to others has an empty mask
+            mask_scores = np.where(mask_utils.area(rles) > 0, mask_scores, 0)
         return cls(size, tuple(rles), mask_scores, known, np.asarray(rois.alignment.template))
 
     @property
@@ -171,15 +174,18 @@ class Result:
         )
 
     def overlay(
-        self, image: UInt8[np.ndarray, "H W 3"], poses: Sequence[np.ndarray] | np.ndarray = ()
+        self, image: Any, poses: Sequence[np.ndarray] | np.ndarray = ()
     ) -> UInt8[np.ndarray, "H W 3"]:
         """Returns the image with the masks drawn over it, and the poses where they are given.
 
+        Args:
+            image: that was predicted, in any form that the predictor takes.
+            poses: (17, 3) each, of the persons.
+
         Raises:
-            ValueError: the image has another size.
+            InputError: the image has another size.
         """
-        self._check_image(image)
-        return overlays.overlay(image, self.rles, poses)
+        return overlays.overlay(self._pixels(image), self.rles, poses)
 
     def label_map(self) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
         """Returns an image of numbers: 0 where nobody is, 1 for the first person, 2 for the second.
@@ -192,18 +198,21 @@ class Result:
             labels[mask_utils.decode(self.rles[index]).view(bool)] = index + 1
         return labels
 
-    def cut_outs(self, image: UInt8[np.ndarray, "H W 3"]) -> list[UInt8[np.ndarray, "h w 4"]]:
+    def cut_outs(self, image: Any) -> list[UInt8[np.ndarray, "h w 4"]]:
         """Returns each person cut out of the image, in their box, as RGBA; nothing of an empty mask, (0, 0, 4).
 
+        Args:
+            image: that was predicted, in any form that the predictor takes.
+
         Raises:
-            ValueError: the image has another size.
+            InputError: the image has another size.
         """
-        self._check_image(image)
+        pixels = self._pixels(image)
         found = []
         for rle, box in zip(self.rles, self.boxes.astype(int).tolist(), strict=True):
             x, y, width, height = box
             alpha = 255 * mask_utils.decode(rle)[y : y + height, x : x + width, None]
-            found.append(np.concatenate([image[y : y + height, x : x + width], alpha], axis=2))
+            found.append(np.concatenate([pixels[y : y + height, x : x + width], alpha], axis=2))
         return found
 
     def save(self, path: str | os.PathLike, image_id: Any = None) -> None:
@@ -231,11 +240,14 @@ class Result:
             raise UserError(f"{path}: a result is saved as .json, .png or .npz.")
         paths.write_atomically(path, buffer.getvalue())
 
-    def _check_image(self, image: np.ndarray) -> None:
-        if np.shape(image) != (*self.size, 3):
-            raise ValueError(
-                f"masks of an image of {self.size}, but the image is {np.shape(image)}"
+    def _pixels(self, image: Any) -> np.ndarray:
+        """The image as the predictor takes it, of the size of the masks."""
+        pixels = image_array(image)
+        if pixels.shape[:2] != tuple(self.size):
+            raise InputError(
+                f"masks of an image of {self.size}, but the image is {pixels.shape}; give the image that was predicted."
             )
+        return pixels
 
 
 def _plain(value: Any) -> Any:

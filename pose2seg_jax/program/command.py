@@ -41,9 +41,9 @@ def _run() -> None:
     if not arguments or {"--help", "-h", "--helpfull", "-help"} & set(arguments):
         print(help_text())
         return
-    if any(argument.lstrip("-").split("=")[0] == "mode" for argument in arguments):
+    if any(argument.split("=")[0] in ("--mode", "-mode") for argument in arguments):
         raise UserError("pose2seg predicts; the other modes are those of main.py in a clone.")
-    command = flags.parse(["pose2seg", "--mode=predict", *arguments])
+    command = flags.parse(["pose2seg", "--mode=predict", *arguments], has_configs=False)
     if command is not None:
         from pose2seg_jax.program import modes
 

@@ -125,23 +125,25 @@ class Command:
             raise AttributeError(name) from None
 
 
-def parse(argv: Sequence[str]) -> Command | None:
+def parse(argv: Sequence[str], *, has_configs: bool = True) -> Command | None:
     """Reads a command line; None where it asked for --help, which is printed.
 
     Args:
         argv: the program's name and its arguments.
+        has_configs: whether the config of a clone is the default; otherwise it is only what prediction reads.
 
     Raises:
         UserError: a flag or field is unknown or has a wrong value, one is missing, or one would have no effect.
     """
-    file, arguments, named = _with_config_file(argv[1:])
-    values, plain = _define(file), _define(file)
+    file, arguments, named = _with_config_file(argv[1:], has_configs)
     before = sys.argv
     try:
         # ml_collections looks in sys.argv for the fields that are set.
         sys.argv = [argv[0], *([f"--config={file}"] if file else [])]
+        plain = _define(file)
         plain(sys.argv)
         sys.argv = [argv[0], *arguments]
+        values = _define(file)
         rest = values(sys.argv)
         config, defaults = values["config"].value, plain["config"].value
     except UserError:
@@ -150,10 +152,9 @@ def parse(argv: Sequence[str]) -> Command | None:
         raise UserError(str(error)) from None
     except AttributeError as error:
         # ml_collections' own words, with the nearest field, in place of its stack trace.
-        if error.args and isinstance(error.args[0], KeyError):
-            said = str(error.args[0].args[0]).replace("\n", ". ")
-            raise UserError(f"the config has no field {said}") from None
-        raise UserError(f"the config could not be read: {error!r}.") from None
+        inner = error.args[0] if error.args else error
+        said = inner.args[0] if isinstance(inner, KeyError) else inner
+        raise UserError(f"the config has no field {said}".replace("\n", ". ")) from None
     except Exception as error:  # whatever a config file does
         lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
         where = f"{file}, line {lines[-1].lineno}" if lines else "the config"
@@ -180,11 +181,10 @@ def parse(argv: Sequence[str]) -> Command | None:
     return command
 
 
-def _with_config_file(arguments: Sequence[str]) -> tuple[pathlib.Path | None, list[str], bool]:
-    """The config file, the arguments with its path, and whether --config was given.
-
-    There is no file where the package is installed without configs/, and none is named.
-    """
+def _with_config_file(
+    arguments: Sequence[str], has_configs: bool
+) -> tuple[pathlib.Path | None, list[str], bool]:
+    """The config file, the arguments with its path, and whether --config was given; the default is that of our clone."""
     kept, path = [], None
     rest = iter(arguments)
     for argument in rest:
@@ -193,11 +193,11 @@ def _with_config_file(arguments: Sequence[str]) -> tuple[pathlib.Path | None, li
             path = value if sign else next(rest, "")
         else:
             kept.append(argument)
-    file = pathlib.Path(os.path.expanduser(path if path is not None else _DEFAULT_CONFIG))
+    if path is None and not has_configs:
+        return None, kept, False
+    file = _ROOT / _DEFAULT_CONFIG if path is None else pathlib.Path(os.path.expanduser(path))
     if not file.exists():  # main.py works from any directory
         file = _ROOT / file
-    if path is None and not file.is_file():
-        return None, kept, False
     if not file.is_file():
         raise UserError(f"--config={path}: is no file; the experiments are in {_ROOT / 'configs'}.")
     return file, [f"--config={file}", *kept], path is not None

@@ -1,26 +1,28 @@
-"""What a prediction has done so far, so that one that was stopped goes on.
+"""What a prediction has done so far, so that one that was stopped goes on and nothing of others is overwritten.
 
-`OUTPUT/job.jsonl` is a line of JSON for what the job is, and one for each photo whose files are complete. A line is written
-at once, so a program that is killed loses at most the photos that it was working on.
+`OUTPUT/job.jsonl` holds lines of JSON: first what the job is; then, for each photo, the files that it is about to write, and its
+results when they are complete. A line is written at once, so a program that is killed loses at most the photos that it
+was working on.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.evaluation import coco_protocol
 from pose2seg_jax.people.polygons import polygons
 
 RESULTS = "results.json"
 POLYGONS = "polygons.json"
 _JOURNAL = "job.jsonl"
-_ANEW = "name another --output, or give --overwrite to replace it"
+_ANEW = "name another --output, or give --overwrite to begin anew"
 
 
 class Done(NamedTuple):
@@ -37,77 +39,178 @@ class Done(NamedTuple):
     kinds: list[str]
 
 
+class _Known(NamedTuple):
+    """What the journal says of a photo.
+
+    Attributes:
+        state: all that its results depend on, beside the job; None where they are those of a part of a video.
+        name: of the photo, relative to the output.
+        done: what was written.
+    """
+
+    state: list[Any] | None
+    name: str
+    done: Done
+
+
 class Job:
-    """A prediction that writes into a directory."""
+    """A prediction that writes into a directory. Several threads may use it."""
 
     def __init__(self, directory: pathlib.Path, identity: Mapping[str, Any], *, overwrite: bool):
-        """Opens a job, or begins it.
+        """Reads what the directory holds; `writing` writes.
 
         Args:
             directory: for the results; it exists.
-            identity: all that decides what the masks of a photo are, ready for JSON.
-            overwrite: whether what the directory holds is replaced.
+            identity: what decides what all masks are, ready for JSON: the network, the options.
+            overwrite: whether everything is done again, and what the directory holds is replaced.
 
         Raises:
-            UserError: the directory holds results of another job, or files of other programs that would be overwritten.
+            UserError: the directory holds results of another job, or files of others in the place of results.
         """
         self.directory = directory
-        self._journal = directory / _JOURNAL
-        self._done: dict[str, tuple[list[Any], Done]] = {}
+        self._path = directory / _JOURNAL
+        self._identity = json.loads(json.dumps(identity))
+        self._overwrite = overwrite
+        self._lock = threading.Lock()
+        self._file: Any = None
+        self._known: dict[str, _Known] = {}
+        self._files: set[str] = set()
         self._hashes: set[str] = set()
-        identity = json.loads(json.dumps(identity))
-        lines = [] if overwrite else self._read()
-        if lines and lines[0] != {"job": identity}:
-            before = lines[0].get("job", {}) if isinstance(lines[0], dict) else {}
-            other = [name for name in identity if before.get(name) != identity[name]]
+        lines, self._length = self._read()
+        self._is_new = overwrite or not lines
+        if not overwrite and lines and lines[0]["job"] != self._identity:
+            before = lines[0]["job"]
+            other = [n for n in self._identity if before.get(n) != self._identity[n]]
             raise UserError(
                 f"{directory}: holds results of another prediction (other {', '.join(other)}); {_ANEW}."
             )
-        self.is_new = not lines
         for line in lines[1:]:
-            if "wrote" in line:
-                self._hashes.add(line["wrote"])
-            else:
-                self._done[line["photo"]] = (
-                    line["state"],
-                    Done(line["entries"], line["files"], line["kinds"]),
-                )
-        if not overwrite:
-            for name in (RESULTS, POLYGONS):
-                self._check_ours(directory / name)
-        if not lines:
-            paths.write_atomically(self._journal, json.dumps({"job": identity}) + "\n")
+            self._take(line)
+        for name in (RESULTS, POLYGONS):
+            self._check_results(directory / name)
 
-    def is_done(
-        self, photo: pathlib.Path, names: Sequence[int | str], kinds: Iterable[str]
-    ) -> bool:
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Starts the journal, or goes on with it; nothing is written outside of this context.
+
+        Raises:
+            UserError: it cannot be written, or another process is writing it.
+        """
+        if self._is_new:
+            kept = [{"job": self._identity}, {"files": sorted(self._files)}]
+            kept += [{"wrote": known} for known in sorted(self._hashes)]
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            paths.write_atomically(self._path, text)
+            self._length = len(text)
+        try:
+            file = open(self._path, "r+b", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise UserError(f"{self._path}: cannot be written: {error.strerror}.") from None
+        with file:
+            try:
+                _lock(file)
+            except BlockingIOError:
+                raise UserError(
+                    f"{self._path}: another prediction is writing here; name another --output."
+                ) from None
+            if file.seek(0, os.SEEK_END) > self._length:
+                logging.warning("%s: its last line is incomplete and is left out.", self._path)
+                file.truncate(self._length)
+                file.seek(self._length)
+            self._file = file
+            yield
+
+    def is_done(self, photo: pathlib.Path, state: Sequence[Any], kinds: Iterable[str]) -> bool:
         """Returns whether a photo was done, is as it was then, and all of its files are there.
 
         Args:
             photo: the file.
-            names: what its pictures and its results are called.
+            state: what its results depend on, beside the file and the job.
             kinds: of the files that are asked for.
         """
-        state, found = self._done.get(str(photo), (None, None))
-        if found is None or state != [*_stamp(photo), *names] or not photo.exists():
+        known = self._known.get(str(photo))
+        if known is None or known.state != [*_stamp(photo), *state] or not photo.exists():
             return False
-        files = all((self.directory / name).exists() for name in found.files)
-        return files and set(kinds) <= set(found.kinds)
+        files = all((self.directory / name).exists() for name in known.done.files)
+        return files and set(kinds) <= set(known.done.kinds)
 
-    def add(self, photo: pathlib.Path, names: Sequence[int | str], done: Done) -> None:
+    def check_name(self, photo: pathlib.Path, name: str) -> None:
+        """Checks that no other photo has the name of a photo that is about to be predicted.
+
+        Raises:
+            UserError: one has, from another folder.
+        """
+        for path, known in self._known.items():
+            if known.name == name and path != str(photo):
+                raise UserError(
+                    f"{self.directory}: holds results of {path}, which has the name of {photo}; name another --output."
+                )
+
+    def has(self, photo: pathlib.Path) -> bool:
+        """Returns whether there are results of a photo, complete or not."""
+        return str(photo) in self._known
+
+    def check_free(self, names: Iterable[str]) -> None:
+        """Checks that writing files overwrites none of others.
+
+        Raises:
+            UserError: it would.
+        """
+        for name in names:
+            target = self.directory / name
+            if name not in self._files and not self._overwrite and target.exists():
+                raise UserError(
+                    f"{target}: was not written by this prediction, and would be overwritten; {_ANEW}."
+                )
+
+    def claim(self, names: Sequence[str]) -> None:
+        """Notes that files are about to be written, so that they are known when the program is killed.
+
+        Raises:
+            UserError: one is there already, and is of others.
+        """
+        with self._lock:
+            self.check_free(names)
+            new = [name for name in names if name not in self._files]
+            self._files.update(new)
+            if new:
+                self._append({"files": new})
+
+    def add(self, photo: pathlib.Path, name: str, state: Sequence[Any], done: Done) -> None:
         """Notes that a photo's files are complete.
 
         Args:
             photo: the file.
-            names: as for `is_done`; none where it is not complete, and only its results are to be kept.
+            name: of the photo, relative to the output.
+            state: as for `is_done`.
             done: what was written.
 
         Raises:
             UserError: the note cannot be written.
         """
-        state = [*_stamp(photo), *names]
-        self._done[str(photo)] = state, done
-        self._append({"photo": str(photo), "state": state, **done._asdict()})
+        with self._lock:
+            whole = [*_stamp(photo), *state]
+            before = self._known.get(str(photo))
+            if before is not None and before.state == whole:  # other kinds of files were asked for
+                files = dict.fromkeys([*before.done.files, *done.files])
+                kinds = dict.fromkeys([*before.done.kinds, *done.kinds])
+                done = Done(done.entries, list(files), list(kinds))
+            elif before is not None:
+                for old in set(before.done.files) - set(done.files):
+                    with contextlib.suppress(OSError):
+                        (self.directory / old).unlink()
+            self._note(photo, _Known(whole, name, done))
+
+    def add_part(self, photo: pathlib.Path, name: str, done: Done) -> None:
+        """Notes the results of a video that was not read to its end, unless there are more.
+
+        Raises:
+            UserError: the note cannot be written.
+        """
+        with self._lock:
+            before = self._known.get(str(photo))
+            if done.entries and (before is None or len(before.done.entries) < len(done.entries)):
+                self._note(photo, _Known(None, name, done))
 
     def finish(self, photos: Iterable[pathlib.Path], kinds: Iterable[str]) -> int:
         """Writes the results of all photos: those that are named now in their order, then those of before.
@@ -122,56 +225,86 @@ class Job:
         Raises:
             UserError: they cannot be written.
         """
-        order = dict.fromkeys([*map(str, photos), *self._done])
-        entries = [entry for name in order if name in self._done for entry in self._done[name][1].entries]  # fmt: skip
+        if not self._known:  # nothing was done: what is there stays
+            return 0
+        order = dict.fromkeys([*map(str, photos), *self._known])
+        found = [self._known[name].done for name in order if name in self._known]
+        entries = [entry for done in found for entry in done.entries]
         for name, kind in ((RESULTS, "coco"), (POLYGONS, "polygons")):
             if kind in kinds:
-                written = (
-                    entries if kind == "coco" else [_with_polygons(entry) for entry in entries]
-                )
+                written = entries if kind == "coco" else [_with_polygons(entry) for entry in entries]  # fmt: skip
+                data = json.dumps(written).encode()
                 # Noted first: a file that is there and not noted would be somebody else's.
-                self._append({"wrote": _hash(json.dumps(written).encode())})
-                coco_protocol.save_results(self.directory / name, written)
+                self._append({"wrote": _hash(data)})
+                paths.write_atomically(self.directory / name, data)
         return len(entries)
 
-    def _read(self) -> list[Any]:
-        """The lines of the journal; one that was cut when the program was killed is taken out."""
-        if not self._journal.exists():
-            return []
-        kept = []
-        data = self._journal.read_bytes()
-        for line in data.splitlines(keepends=True):
-            try:
-                kept.append(json.loads(line)) if line.endswith(b"\n") else None
-            except ValueError:
-                raise UserError(f"{self._journal}: is damaged; {_ANEW}.") from None
-        if data and not data.endswith(b"\n"):
-            logging.warning("%s: its last line is incomplete and is left out.", self._journal)
-            paths.write_atomically(self._journal, data[: data.rfind(b"\n") + 1])
-        return kept
+    def _note(self, photo: pathlib.Path, known: _Known) -> None:
+        self._known[str(photo)] = known
+        self._append(
+            {"photo": str(photo), "state": known.state, "name": known.name, **known.done._asdict()}
+        )
+
+    def _take(self, line: dict[str, Any]) -> None:
+        """Takes what a line of the journal says."""
+        if "wrote" in line:
+            self._hashes.add(line["wrote"])
+        elif "photo" in line:
+            done = Done(line["entries"], line["files"], line["kinds"])
+            self._files.update(done.files)
+            if not self._overwrite:
+                self._known[line["photo"]] = _Known(line["state"], line["name"], done)
+        else:
+            self._files.update(line["files"])
+
+    def _read(self) -> tuple[list[Any], int]:
+        """The complete lines of the journal, and how many bytes they are."""
+        if not self._path.exists():
+            return [], 0
+        data = self._path.read_bytes()
+        length = data.rfind(b"\n") + 1
+        try:
+            lines = [json.loads(line) for line in data[:length].splitlines()]
+            if not lines or not isinstance(lines[0]["job"], dict):
+                raise ValueError
+            for line in lines[1:]:
+                if not {"wrote", "files"} & set(line):
+                    raise ValueError
+        except (ValueError, KeyError, TypeError):
+            if self._overwrite:
+                return [], 0
+            raise UserError(f"{self._path}: is damaged, or of another program; {_ANEW}.") from None
+        return lines, length
 
     def _append(self, line: Mapping[str, Any]) -> None:
+        data = json.dumps(line).encode() + b"\n"
         try:
-            with open(self._journal, "ab", buffering=0) as file:
-                file.write(json.dumps(line).encode() + b"\n")
+            if self._file.write(data) != len(data):
+                raise OSError(None, "the disk is full")
+            self._length += len(data)
         except OSError as error:
-            raise UserError(f"{self._journal}: cannot be written: {error.strerror}.") from None
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._length)
+                self._file.seek(self._length)
+            raise UserError(f"{self._path}: cannot be written: {error.strerror}.") from None
 
-    def _check_ours(self, target: pathlib.Path) -> None:
-        """Refuses a file that this job has not written."""
+    def _check_results(self, target: pathlib.Path) -> None:
+        """Refuses a results file that this job has not written, or takes it for its own where it may be replaced."""
         if not target.exists():
             return
-        if not target.is_file() or _hash(target.read_bytes()) not in self._hashes:
+        found = _hash(target.read_bytes()) if target.is_file() else None
+        if self._overwrite and found:
+            self._hashes.add(found)
+        elif found not in self._hashes:
             raise UserError(f"{target}: was not written by this prediction, and would be overwritten; {_ANEW}.")  # fmt: skip
 
 
-def fingerprint(path: str | os.PathLike) -> str:
-    """Returns what a file, or the files of a folder, are: of a folder, their names, sizes and times."""
-    path = pathlib.Path(path)
-    if not path.is_dir():
-        return _hash(path.read_bytes())
-    files = sorted(file for file in path.iterdir() if file.is_file())
-    return _hash(json.dumps([(file.name, *_stamp(file)) for file in files]).encode())
+def _lock(file: Any) -> None:
+    """Keeps other processes from the file as long as it is open, where the system can."""
+    with contextlib.suppress(ImportError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _stamp(path: pathlib.Path) -> tuple[int, int]:

@@ -121,14 +121,12 @@ def predict(command: Command) -> None:
     )  # fmt: skip
     identity = {
         "network": trained.weights.fingerprint(),
-        "poses": pose_source.fingerprint(command.poses),
+        "poses": pose_source.name(command.poses),
         "skeleton": command.skeleton,
         "dtype": trained.config.dtype,
         **{f"prediction.{name}": value for name, value in options.items()},
     }
     job = Job(directory, identity, overwrite=bool(command.overwrite))
-    if job.is_new and not command.overwrite:
-        outputs.check_free(directory, found, kinds)
     # A device is worth its compilations where many photos share them.
     devices = jax.local_devices()[: 1 + len(found) // _PHOTOS_PER_DEVICE]
     predictors = [

@@ -3,8 +3,7 @@
 import io
 import pathlib
 import re
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import PIL.Image
@@ -25,7 +24,8 @@ KINDS = {
 }
 PICTURES = ("overlay", "labels", "cutouts")  # those that each photo has
 DEFAULT = ("coco", "overlay")
-_OURS = re.compile(r"_(overlay|labels|person\d+)\.(png|mp4)$")
+# The suffix of the photo or video stands in front.
+_OURS = re.compile(r"\.\w+(_\d{6})?_(overlay|labels|person\d+)\.(png|mp4)$")
 
 
 def is_ours(name: str) -> bool:
@@ -63,25 +63,6 @@ def open_directory(output: str, images: Collection[str]) -> pathlib.Path:
     return directory
 
 
-def check_free(directory: pathlib.Path, photos: Iterable[Any], kinds: Collection[str]) -> None:
-    """Checks that a new prediction overwrites no picture.
-
-    Args:
-        directory: for the results.
-        photos: `photos.Photo` each.
-        kinds: of KINDS.
-
-    Raises:
-        UserError: it would.
-    """
-    for photo in photos:
-        for name in first_names(photo.name, kinds, video=photo.is_video):
-            if (directory / name).exists():
-                raise UserError(
-                    f"{directory / name}: exists, and would be overwritten; name another --output, or give --overwrite."
-                )
-
-
 def first_names(name: pathlib.PurePath, kinds: Collection[str], *, video: bool) -> list[str]:
     """Returns the names that a photo's or video's files begin with, one a kind."""
     known = {
@@ -92,29 +73,21 @@ def first_names(name: pathlib.PurePath, kinds: Collection[str], *, video: bool) 
     return [known[kind] for kind in kinds if kind in known]
 
 
-def write(
-    directory: pathlib.Path,
+def draw(
     name: str,
     kinds: Collection[str],
     picture: np.ndarray,
     result: Result,
     poses: np.ndarray,
-) -> list[str]:
-    """Writes the pictures of a photo, or of a frame.
+) -> dict[str, np.ndarray]:
+    """Returns the pictures of a photo, or of a frame, by the names of their files.
 
     Args:
-        directory: where to.
-        name: of the photo, relative to the directory.
+        name: of the photo, relative to the output.
         kinds: of KINDS; what is no picture is left to others.
         picture: (H, W, 3) uint8.
         result: its persons.
         poses: (P, 17, 3) of the persons.
-
-    Returns:
-        The names of the files.
-
-    Raises:
-        UserError: one cannot be written.
     """
     made: dict[str, np.ndarray] = {}
     if "overlay" in kinds:
@@ -125,13 +98,17 @@ def write(
         for number, person in enumerate(result.cut_outs(picture), 1):
             if person.size:
                 made[f"{name}_person{number}.png"] = person
-    for file, values in made.items():
-        _save(directory / file, values)
-    return list(made)
+    return made
 
 
-def _save(path: pathlib.Path, values: Any) -> None:
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(values).save(buffer, "PNG")
-    paths.make_directory(path.parent, "--output")
-    paths.write_atomically(path, buffer.getvalue())
+def write(directory: pathlib.Path, made: Mapping[str, np.ndarray]) -> None:
+    """Writes pictures by the names of their files.
+
+    Raises:
+        UserError: one cannot be written.
+    """
+    for name, values in made.items():
+        buffer = io.BytesIO()
+        PIL.Image.fromarray(values).save(buffer, "PNG")
+        paths.make_directory((directory / name).parent, "--output")
+        paths.write_atomically(directory / name, buffer.getvalue())

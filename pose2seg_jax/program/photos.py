@@ -20,7 +20,7 @@ class Photo(NamedTuple):
     """A photo or video of a command.
 
     Attributes:
-        path: of the file; "camera:0" for a camera.
+        path: of the file, absolute; "camera:0" for a camera.
         name: relative to what the command names; no two photos have the same.
         result_id: what results call it where its poses do not say it: the name without its suffix, as a number where it is
             one (785 for 000000000785.jpg), if that tells photos apart.
@@ -29,6 +29,11 @@ class Photo(NamedTuple):
     path: pathlib.Path
     name: pathlib.PurePath
     result_id: int | str
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether it is no file."""
+        return _is_camera(self.path)
 
     @property
     def is_video(self) -> bool:
@@ -57,16 +62,27 @@ def find(images: Sequence[str]) -> list[Photo]:
         for path in _matching(image):
             if path.is_dir():
                 for file in _in_folder(path):
-                    found.setdefault(file, file.relative_to(path))
+                    found.setdefault(_absolute(file), file.relative_to(path))
             else:
-                found.setdefault(path, pathlib.PurePath(path.name))
+                found.setdefault(_absolute(path), pathlib.PurePath(path.name))
     if len(set(found.values())) < len(found):  # a/x.jpg and b/x.jpg
-        common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in found])
-        found = {p: pathlib.PurePath(os.path.relpath(os.path.abspath(p), common)) for p in found}
+        common = os.path.commonpath([path.parent for path in found if not _is_camera(path)])
+        found = {
+            path: name if _is_camera(path) else pathlib.PurePath(os.path.relpath(path, common))
+            for path, name in found.items()
+        }
     names = list(found.values())
     stems = _where_unique([name.with_suffix("").as_posix() for name in names], names)
     ids = _where_unique([_as_number(stem) for stem in stems], stems)
     return [Photo(*item, result_id) for item, result_id in zip(found.items(), ids, strict=True)]
+
+
+def _is_camera(path: pathlib.Path) -> bool:
+    return str(path).startswith(CAMERA)
+
+
+def _absolute(path: pathlib.Path) -> pathlib.Path:
+    return path if _is_camera(path) else pathlib.Path(os.path.abspath(path))
 
 
 def _where_unique(values: Sequence[Any], others: Sequence[Any]) -> list[Any]:

@@ -1,10 +1,12 @@
 """Where the poses of photos and of frames come from: a pose file, or a pose estimator."""
 
 import dataclasses
+import hashlib
 import logging
+import os
 import pathlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +18,6 @@ from pose2seg_jax.people import pose_files
 from pose2seg_jax.people.images import open_image
 from pose2seg_jax.people.parts import NUM_PARTS
 from pose2seg_jax.people.pose_files import ImagePoses, PoseFileError
-from pose2seg_jax.program import job
 from pose2seg_jax.program.photos import Photo
 
 _WEAK = "persons with a score below prediction.person_score_threshold"
@@ -45,6 +46,9 @@ FramePoses = Callable[[int, np.ndarray], ImagePoses]
 @runtime_checkable
 class PoseSource(Protocol):
     """Gives the poses of photos and of frames. Several threads may ask at once."""
+
+    def state(self, photo: Photo) -> str:
+        """Returns what the poses of a photo or video are, so that others can be told from them."""
 
     def of_photo(self, photo: Photo) -> tuple[np.ndarray, ImagePoses]:
         """Returns the pixels of a photo (H, W, 3) and its persons.
@@ -82,17 +86,27 @@ def open_source(poses: str, photos: Sequence[Photo], options: Options) -> PoseSo
     return _PoseFile(poses, photos, options)
 
 
-def fingerprint(poses: str) -> str:
-    """Returns what a source of poses is, for `Job`."""
-    return poses if poses == "auto" else job.fingerprint(paths.local(poses, "--poses"))
+def name(poses: str) -> str:
+    """Returns the name of a source: an absolute path, or "auto"."""
+    return poses if poses == "auto" else os.path.abspath(paths.local(poses, "--poses"))
 
 
 class _PoseFile:
     def __init__(self, path: str, photos: Sequence[Photo], options: Options):
         self._path, self._options = path, options
         stills = [photo.path for photo in photos if not photo.is_video]
+        if len(photos) - len(stills) > 1:
+            raise UserError(
+                f"{path}: holds the poses of one video, but there are {len(photos) - len(stills)}; predict them one by one."
+            )
         self._file = pose_files.read(path, options.part_score_threshold, options.skeleton)
         self._known = pose_files.match_photos(self._file, stills)
+
+    def state(self, photo: Photo) -> str:
+        if photo.is_video:
+            return _hash(self._file.poses.values())
+        found = self._known.get(photo.path)
+        return _hash([] if found is None else [found])
 
     def of_photo(self, photo: Photo) -> tuple[np.ndarray, ImagePoses]:
         opened, found = _open(photo.path, self._known.get(photo.path))
@@ -130,6 +144,9 @@ class _Estimator:
         self._threshold = options.person_score_threshold
         self._lock = threading.Lock()
 
+    def state(self, photo: Photo) -> str:
+        return "estimated"
+
     def of_photo(self, photo: Photo) -> tuple[np.ndarray, ImagePoses]:
         picture = np.asarray(open_image(photo.path).convert("RGB"))
         return picture, self._persons(photo.result_id, picture)
@@ -154,6 +171,15 @@ def _open(
         # The file took the size from the stored pixels, and its poses from the photo as it is shown.
         return shown, dataclasses.replace(found, size=(shown.height, shown.width))
     return open_image(path, found.size), found
+
+
+def _hash(images: Iterable[ImagePoses]) -> str:
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(f"{image.image_id} {image.size} {image.fractions}".encode())
+        digest.update(image.poses.tobytes())
+        digest.update(b"" if image.scores is None else image.scores.tobytes())
+    return digest.hexdigest()
 
 
 def _nobody(name: int | str) -> ImagePoses:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from pose2seg_jax import parallel, progress
+from pose2seg_jax import parallel, paths, progress
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.images import ImageError
 from pose2seg_jax.people.pose_files import ImagePoses, PoseFileError, warn_left_out
@@ -82,20 +82,22 @@ class Prediction:
         missing = [
             photo
             for photo in photos
-            if not self._job.is_done(photo.path, _names(photo), self._pictures)
+            if not self._job.is_done(photo.path, self._state(photo), self._pictures)
         ]
         stills = [photo for photo in missing if not photo.is_video]
         before, masks = len(photos) - len(missing), 0
-        try:
-            with _stop_on_sigterm(), concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
-                shown = progress.show(stills, "photos", "photo", len(stills) + before, before)
-                _in_turn(pool, self._photo, enumerate(shown), 2 * self._workers, self._note)
-                for video in missing:
-                    if video.is_video:
-                        self._video(pool, video)
-        finally:  # what is done is kept, whatever happens to the next photo
-            if self._skipped < len(photos):
-                masks = self._job.finish([photo.path for photo in photos], self._kinds)
+        self._check(missing)
+        with self._job.writing():
+            try:
+                with _stop_on_sigterm(), concurrent.futures.ThreadPoolExecutor(self._workers) as pool:  # fmt: skip
+                    shown = progress.show(stills, "photos", "photo", len(stills) + before, before)
+                    _in_turn(pool, self._photo, enumerate(shown), 2 * self._workers, self._note)
+                    for video in missing:
+                        if video.is_video:
+                            self._video(pool, video)
+            finally:  # what is done is kept, whatever happens to the next photo
+                if self._skipped < len(photos):
+                    masks = self._job.finish([photo.path for photo in photos], self._kinds)
         warn_left_out(poses, self._left_out)
         if self._skipped == len(photos):
             raise UserError(f"{photos[0].path}: none of the {self._skipped} photos could be used; see above.")  # fmt: skip
@@ -105,14 +107,41 @@ class Prediction:
         print(f"{masks} masks written to {self._job.directory} ({', '.join(self._kinds)}){also}")
         return self._skipped
 
+    def _state(self, photo: Photo) -> list[Any]:
+        """What the files of a photo depend on, beside the photo and the job."""
+        return [str(photo.name), photo.result_id, self._source.state(photo)]
+
+    def _check(self, photos: Sequence[Photo]) -> None:
+        """Checks, before anything is written, that the photos overwrite nothing."""
+        for photo in photos:
+            if photo.is_camera and self._job.has(photo.path):
+                raise UserError(
+                    f"{self._job.directory}: holds a recording of {photo.path}; name another --output."
+                )
+            self._job.check_name(photo.path, str(photo.name))
+            names = outputs.first_names(photo.name, self._pictures, video=photo.is_video)
+            self._job.check_free(names)
+
     def _photo(self, item: tuple[int, Photo]) -> tuple[Done, ImagePoses]:
         number, photo = item
         picture, found = self._source.of_photo(photo)
         result = self._ask(number, picture, found)
-        files = outputs.write(
-            self._job.directory, str(photo.name), self._kinds, picture, result, found.poses
-        )
+        files = self._write(str(photo.name), self._pictures, picture, result, found)
         return Done(result.to_coco(_result_id(photo, found)), files, self._pictures), found
+
+    def _write(
+        self,
+        name: str,
+        kinds: Sequence[str],
+        picture: np.ndarray,
+        result: Result,
+        found: ImagePoses,
+    ) -> list[str]:
+        """Writes the pictures of a photo or a frame; returns their names."""
+        made = outputs.draw(name, kinds, picture, result, found.poses)
+        self._job.claim(list(made))
+        outputs.write(self._job.directory, made)
+        return list(made)
 
     def _ask(self, number: int, picture: np.ndarray, found: ImagePoses) -> Result:
         predictor = self._predictors[number % len(self._predictors)]
@@ -126,7 +155,7 @@ class Prediction:
             self._skip(error)
             return
         self._left_out.update(found.left_out)
-        self._job.add(photo.path, _names(photo), done)
+        self._job.add(photo.path, str(photo.name), self._state(photo), done)
 
     def _skip(self, error: Exception) -> None:
         logging.warning("%s; skipped.", str(error).removesuffix("."))
@@ -144,20 +173,23 @@ class Prediction:
                     if "overlay" in self._kinds:
                         name = outputs.first_names(photo.name, ["overlay"], video=True)[0]
                         done.files.append(name)
+                        self._job.claim([name])
                         target = self._job.directory / name
+                        paths.make_directory(target.parent, "--output")
                         writer = stack.enter_context(
                             VideoWriter(target, video.rate, video.time_base)
                         )
                     self._frames(pool, photo, video, count, poses_of, writer, done)
         except _UNUSABLE as error:
             self._skip(error)
-            if done.entries:
-                self._job.add(photo.path, (), done)
+            self._job.add_part(photo.path, str(photo.name), done)
             return
-        except BaseException:
-            self._job.add(photo.path, (), done)
+        except BaseException as error:
+            self._job.add_part(photo.path, str(photo.name), done)
+            if photo.is_camera and isinstance(error, KeyboardInterrupt):  # how a camera is stopped
+                return
             raise
-        self._job.add(photo.path, _names(photo), done)
+        self._job.add(photo.path, str(photo.name), self._state(photo), done)
 
     def _frames(
         self,
@@ -182,10 +214,8 @@ class Prediction:
             for entry, track in zip(result.to_coco(found.image_id), ids.tolist(), strict=True):
                 done.entries.append({**entry, "track_id": track})
             name = f"{photo.name}_{frame.number:06}"
-            others = [kind for kind in self._kinds if kind != "overlay"]
-            done.files.extend(
-                outputs.write(self._job.directory, name, others, frame.picture, result, found.poses)
-            )
+            others = [kind for kind in self._pictures if kind != "overlay"]
+            done.files.extend(self._write(name, others, frame.picture, result, found))
             if writer is not None:
                 colors = overlays.person_colors(max(ids, default=0))[ids - 1]
                 drawn = overlays.overlay(frame.picture, result.rles, found.poses, colors)
@@ -196,15 +226,12 @@ class Prediction:
         _in_turn(pool, predict, shown, self._workers + 1, note)
 
 
-def _names(photo: Photo) -> list[int | str]:
-    return [str(photo.name), photo.result_id]
-
-
 def _result_id(photo: Photo, found: ImagePoses) -> int | str:
     """What results call a photo: as its poses do, but 785 where both are called 000000000785.jpg, as in COCO."""
-    if isinstance(found.image_id, str) and last_number(found.image_id) == photo.result_id:
-        return photo.result_id
-    return found.image_id
+    if isinstance(found.image_id, int):
+        return found.image_id
+    of_photo = found.image_id == photo.path.stem or last_number(found.image_id) == photo.result_id
+    return photo.result_id if of_photo else found.image_id
 
 
 def _in_turn(

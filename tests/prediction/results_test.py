@@ -14,6 +14,7 @@ from pycocotools import mask as mask_utils
 from pose2seg_jax.alignment import affine_align, sampling
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.masks import encode_cutout, encode_mask
+from pose2seg_jax.prediction.inputs import InputError
 from pose2seg_jax.prediction.results import Result
 
 ROI = 32
@@ -183,11 +184,13 @@ def test_persons_are_cut_out_with_alpha(two):
     assert (first.shape, second.shape, nobody.shape) == ((8, 9, 4), (7, 15, 4), (0, 0, 4))
     np.testing.assert_array_equal(first[..., :3], image[2:10, 3:12])
     assert (first[..., 3] == 255).all()
-    with pytest.raises(ValueError, match=r"masks of an image of \(20, 30\)"):
+    with pytest.raises(InputError, match=r"masks of an image of \(20, 30\)"):
         two.cut_outs(image[:-1])
     drawn = two.overlay(image)
     assert (drawn != image).any(axis=2)[two.masks[1]].all()
-    with pytest.raises(ValueError, match="but the image is"):
+    np.testing.assert_array_equal(two.overlay(PIL.Image.fromarray(image)), drawn)
+    np.testing.assert_array_equal(two.overlay(jnp.asarray(image)), drawn)
+    with pytest.raises(InputError, match="but the image is"):
         two.overlay(image[:-1])
 
 

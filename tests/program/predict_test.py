@@ -1,5 +1,6 @@
 """What prediction writes, and what it never overwrites."""
 
+import fcntl
 import json
 import os
 import signal
@@ -56,16 +57,105 @@ def test_results_of_others_are_not_overwritten(places):
     assert _ids(places) == [0, 1, 2]
 
 
-def test_pictures_of_others_are_not_overwritten(places):
-    places["output"].mkdir()
-    for name in ("1.png_overlay.png", "2.png_labels.png", "2.png_person1.png"):
-        picture = places["output"] / name
-        picture.write_text("mine")
-        with pytest.raises(UserError, match=rf"{name}: exists, and would be overwritten"):
+@pytest.mark.parametrize("name", ["1.png_overlay.png", "2.png_labels.png", "2.png_person1.png", "0.png_person2.png"])  # fmt: skip
+def test_pictures_of_others_are_not_overwritten(places, name):
+    """Neither by the first run nor by the second, nor by one that asks for other kinds."""
+    poses = {
+        str(n): np.stack([standing_pose(5, 5, 30), standing_pose(20, 8, 30)]) for n in range(3)
+    }
+    np.savez(places["poses"], **poses)
+    if "overlay" not in name:
+        run_mode("predict", **places)
+    places["output"].mkdir(exist_ok=True)
+    (places["output"] / name).write_text("mine")
+    for _ in range(2):
+        with pytest.raises(UserError, match=rf"{name}: was not written by this prediction"):
             run_mode("predict", **places, write=["coco", "overlay", "labels", "cutouts"])
-        assert picture.read_text() == "mine"
-        picture.unlink()
-        (places["output"] / "job.jsonl").unlink()
+        assert (places["output"] / name).read_text() == "mine"
+
+
+def test_photos_of_one_name_in_two_folders_do_not_share_results(places, tmp_path):
+    run_mode("predict", **places)
+    (tmp_path / "other").mkdir()
+    PIL.Image.new("RGB", (50, 40), "red").save(tmp_path / "other/1.png")
+    places["image"] = tmp_path / "other"
+    with pytest.raises(UserError, match=r"holds results of .*photos/1\.png, which has the name of .*other/1\.png"):  # fmt: skip
+        run_mode("predict", **places)
+
+
+def test_a_photo_is_one_however_it_is_written(places, monkeypatch):
+    monkeypatch.chdir(places["image"].parent)
+    asked = _count_calls(monkeypatch)
+    places["image"] = ["photos", str(places["image"] / "0.png"), "photos/../photos/0.png"]
+    run_mode("predict", **places)
+    places["image"] = [str(places["image"][1])]
+    run_mode("predict", **places)
+    assert len(asked) == 3
+    assert sorted(_ids(places)) == [0, 1, 2]
+
+
+def test_a_photo_that_comes_with_its_poses_is_added(places, monkeypatch):
+    """A pose file that has grown, or changed for one photo."""
+    asked = _count_calls(monkeypatch)
+    run_mode("predict", **places)
+    PIL.Image.new("RGB", (50, 40)).save(places["image"] / "3.png")
+    poses = {str(n): standing_pose(5, 5, 30)[None] for n in range(4)}
+    np.savez(places["poses"], **poses)
+    run_mode("predict", **places)
+    assert len(asked) == 4
+    np.savez(places["poses"], **poses | {"1": standing_pose(8, 5, 30)[None]})
+    run_mode("predict", **places)
+    assert len(asked) == 5
+    assert sorted(_ids(places)) == [0, 1, 2, 3]
+
+
+def test_other_kinds_are_added(places, monkeypatch):
+    asked = _count_calls(monkeypatch)
+    for kinds in (["coco", "overlay"], ["labels"], ["coco", "overlay", "labels"], ["labels"]):
+        run_mode("predict", **places, write=kinds)
+    assert len(asked) == 6
+
+
+def test_a_person_who_is_gone_leaves_no_cut_out(places):
+    both = np.stack([standing_pose(5, 5, 30), standing_pose(20, 8, 30)])
+    np.savez(places["poses"], **{str(n): both for n in range(3)})
+    run_mode("predict", **places, write=["cutouts"])
+    before = {path.name for path in places["output"].glob("*_person2.png")}
+    np.savez(places["poses"], **{str(n): both[:1] for n in range(3)})
+    run_mode("predict", **places, write=["cutouts"])
+    assert before
+    assert not list(places["output"].glob("*_person2.png"))
+
+
+def test_a_failed_run_that_overwrites_keeps_the_results(places):
+    run_mode("predict", **places)
+    before = _results(places)
+    for photo in places["image"].iterdir():
+        photo.write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 3 photos"):
+        run_mode("predict", **places, overwrite=True)
+    assert _results(places) == before
+    for photo in places["image"].iterdir():
+        PIL.Image.new("RGB", (50, 40)).save(photo)
+    run_mode("predict", **places)  # goes on with what --overwrite began
+    assert _ids(places) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("content", ["my notes", '{"a": 1}\n{"b": 2}', "", '{"job": 3}\n'])
+def test_a_journal_of_others_is_left_alone(places, content):
+    places["output"].mkdir()
+    (places["output"] / "job.jsonl").write_text(content)
+    with pytest.raises(UserError, match=r"job\.jsonl: is damaged, or of another program"):
+        run_mode("predict", **places)
+    assert (places["output"] / "job.jsonl").read_text() == content
+
+
+def test_two_predictions_do_not_write_one_output(places):
+    run_mode("predict", **places)
+    with open(places["output"] / "job.jsonl", "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(UserError, match="another prediction is writing here"):
+            run_mode("predict", **places)
 
 
 @pytest.mark.parametrize("change", ["poses", "prediction.flip", "weights"])
@@ -73,7 +163,7 @@ def test_results_of_another_prediction_are_not_overwritten(places, tmp_path, cha
     run_mode("predict", **places)
     overrides = {}
     if change == "poses":
-        np.savez(places["poses"], **{str(n): standing_pose(6, 5, 30)[None] for n in range(3)})
+        places["poses"] = places["poses"].rename(tmp_path / "other.npz")
     elif change == "weights":
         weights.save(tmp_path / "tiny.safetensors", tiny_weights(1))
     else:
@@ -116,8 +206,9 @@ def test_a_journal_that_was_cut_goes_on(places, monkeypatch, caplog):
     journal = places["output"] / "job.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     (places["output"] / "results.json").unlink()
-    for cut in (len(lines[3]) // 2, len(lines[3]) - 1, 1):
-        journal.write_bytes(b"".join(lines[:3]) + lines[3][:cut])
+    last = max(number for number, line in enumerate(lines) if b'"photo"' in line)
+    for cut in (len(lines[last]) // 2, len(lines[last]) - 1, 1):
+        journal.write_bytes(b"".join(lines[:last]) + lines[last][:cut])
         run_mode("predict", **places)
         assert _results(places) == before
         (places["output"] / "results.json").unlink()

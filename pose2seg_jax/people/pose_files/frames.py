@@ -14,7 +14,7 @@ def match_frames(
     """Finds the images of a pose file among the frames of a video.
 
     Images are frames by the last number in their names ("clip_000012", "12.jpg", 12). The first frame is 0, unless the file
-    knows no frame 0 and one more at the end. Where the file names no images, they are the frames in their order.
+    knows no frame 0, but 1 or one more at the end. Where the file names no images, they are the frames in their order.
 
     Args:
         images: of the file, by key.
@@ -43,9 +43,9 @@ def match_frames(
                 f"{path}: {images[numbers[number]]} and {image} are both frame {number}; give the poses of one video."
             )
         numbers[number] = key
-    first = 1 if 0 not in numbers and count in numbers else 0
-    if first:
-        logging.warning("%s: counts frames from 1.", path)
+    first = int(0 not in numbers and (1 in numbers or count in numbers))
+    if numbers and 0 not in numbers:
+        logging.warning("%s: has no frame 0, so its frames are counted from %d.", path, first)
     beyond = [number for number in numbers if not first <= number < first + count]
     if beyond:
         raise PoseFileError(

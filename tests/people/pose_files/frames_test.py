@@ -42,9 +42,13 @@ def test_the_last_number_is_the_frame(tmp_path, image_ids, caplog):
 
 def test_frames_may_be_counted_from_one(tmp_path, caplog):
     assert _places(_results(tmp_path / "p.json", [1, 3, 4]), 4) == {0: 0, 2: 1, 3: 2}
-    assert "counts frames from 1" in caplog.text
-    # The last frame may be empty: what is not clear is counted from 0.
-    assert _places(_results(tmp_path / "p.json", [1, 3]), 4) == {1: 0, 3: 1}
+    assert "has no frame 0, so its frames are counted from 1" in caplog.text
+    # Nobody in the last frame, or nobody in the first.
+    assert _places(_results(tmp_path / "p.json", [1, 3]), 4) == {0: 0, 2: 1}
+    assert _places(_results(tmp_path / "p.json", [2, 4]), 4) == {1: 0, 3: 1}
+    caplog.clear()
+    assert _places(_results(tmp_path / "p.json", [2, 3]), 4) == {2: 0, 3: 1}
+    assert "counted from 0" in caplog.text
 
 
 def test_a_folder_of_openpose_files(tmp_path):
