@@ -1,9 +1,9 @@
 """A video of generated people who walk past each other: frames a second, identities, memory.
 
-    python -m benchmarks.video [--frames=300]
+    python -m benchmarks.video --workdir=DIR [--frames=300]
 
-The video is 640 x 360 at 30 frames a second, rendered and encoded first (about half a second a frame). The program reads it
-with its true poses, predicts and follows everybody, and writes the video with overlays.
+The video is 640 x 360 at 30 frames a second; it is rendered first (about half a second a frame) and kept in DIR. The
+program reads it with its true poses, predicts and follows everybody, and writes the video with overlays into DIR/out.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import io
 import json
 import pathlib
 import resource
-import tempfile
 import threading
 import time
 from fractions import Fraction
@@ -32,13 +31,19 @@ _HEIGHT, _WIDTH, _RATE = 360, 640, 30
 
 
 def write_video(folder: pathlib.Path, frames: int) -> list[dict[str, Any]]:
-    """Writes walk.mp4 and its poses, poses.json; returns the annotations, with `track_id`."""
+    """Writes walk.mp4 and its poses, poses.json, unless they are there; returns the annotations, with `track_id`."""
+    if (folder / "poses.json").exists():
+        return json.loads((folder / "poses.json").read_text())
     entries = []
     with VideoWriter(folder / "walk.mp4", Fraction(_RATE), Fraction(1, _RATE)) as writer:
         scenes = walking_people(0, frames, _RATE, _HEIGHT, _WIDTH)
         for index, scene in enumerate(scenes):
             writer.write(scene.image, index)
-            entries += [{**entry, "image_id": index, "score": 1.0} for entry in scene.annotations]
+            entries += [
+                {**entry, "image_id": index, "score": 1.0}
+                for entry in scene.annotations
+                if entry["num_keypoints"]
+            ]
     (folder / "poses.json").write_text(json.dumps(entries))
     return entries
 
@@ -85,38 +90,39 @@ class _Memory:
 def main() -> None:
     parser = rows.parser(__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
     options = parser.parse_args()
     predictor = Pose2SegPredictor.load()
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        truth = write_video(folder, options.frames)
-        found = photos.find([str(folder / "walk.mp4")])
-        given = pose_source.open_source(
-            str(folder / "poses.json"), found, pose_source.Options(0.3, 0.0, True)
-        )
-        with Video(folder / "walk.mp4") as video:
-            start = time.perf_counter()
-            frames = [frame for frame, _ in video.frames()]
-            decoding = time.perf_counter() - start
-        poses_of = given.of_video(found[0], len(frames))
-        poses = [poses_of(index, frame).poses for index, frame in enumerate(frames)]
-        for count in {len(pose) for pose in poses}:  # compiled before anything is measured
-            predictor(frames[0], poses[0][:1].repeat(count, axis=0))
+    folder = options.workdir
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = write_video(folder, options.frames)
+    found = photos.find([str(folder / "walk.mp4")])
+    given = pose_source.open_source(
+        str(folder / "poses.json"), found, pose_source.Options(0.3, 0.0, True)
+    )
+    with Video(folder / "walk.mp4") as video:
         start = time.perf_counter()
-        for frame, pose in zip(frames, poses, strict=True):
-            canvas = predictor.encode(frame)
-            if len(pose):
-                jax.block_until_ready(predictor.rois(canvas, pose).probabilities)
-        network = time.perf_counter() - start
-        (folder / "out").mkdir()
-        job = Job(folder / "out", {}, overwrite=False)
-        with contextlib.redirect_stdout(io.StringIO()), _Memory() as memory:
-            start = time.perf_counter()
-            Prediction([predictor], given, job, ["coco", "overlay"]).run(found, "poses.json")
-            program = time.perf_counter() - start
-        results = json.loads((folder / "out/results.json").read_text())
-        with Video(folder / "out/walk.mp4_overlay.mp4") as video:
-            assert len(list(video.frames())) == options.frames
+        frames = [frame for frame, _ in video.frames()]
+        decoding = time.perf_counter() - start
+    poses_of = given.of_video(found[0], len(frames))
+    poses = [poses_of(index, frame).poses for index, frame in enumerate(frames)]
+    for count in {len(pose) for pose in poses}:  # compiled before anything is measured
+        predictor(frames[0], poses[0][:1].repeat(count, axis=0))
+    start = time.perf_counter()
+    for frame, pose in zip(frames, poses, strict=True):
+        canvas = predictor.encode(frame)
+        if len(pose):
+            jax.block_until_ready(predictor.rois(canvas, pose).probabilities)
+    network = time.perf_counter() - start
+    (folder / "out").mkdir(exist_ok=True)
+    job = Job(folder / "out", {}, overwrite=True)
+    with contextlib.redirect_stdout(io.StringIO()), _Memory() as memory:
+        start = time.perf_counter()
+        Prediction([predictor], given, job, ["coco", "overlay"]).run(found, "poses.json")
+        program = time.perf_counter() - start
+    results = json.loads((folder / "out/results.json").read_text())
+    with Video(folder / "out/walk.mp4_overlay.mp4") as video:
+        assert len(list(video.frames())) == options.frames
     count = options.frames
     half = len(memory.samples) // 2
     what = f"{count} frames of {_WIDTH} x {_HEIGHT}, {len(results)} masks"

@@ -5,7 +5,9 @@ import os
 import tempfile
 
 # Before jax is imported: four CPU devices, for the tests of data parallelism.
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 # Most of the tests' time is compilation: once for all processes, and for the next run of the tests.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get(

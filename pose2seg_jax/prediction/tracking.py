@@ -8,7 +8,7 @@ import scipy.optimize
 from jaxtyping import Float, Int
 from pycocotools import mask as mask_utils
 
-from pose2seg_jax.people.pose_files.duplicates import similarity
+from pose2seg_jax.people.pose_files.duplicates import box_areas, similarity
 
 _LEAST_ALIKE = 0.15  # mean of OKS and mask IoU: below, it is another person
 _LONGEST_GAP = 30  # frames without a person, after which it is another one who comes back
@@ -23,6 +23,7 @@ class _Track:
         id: of the person.
         pose: (17, 3) where it was seen last.
         rle: the mask there.
+        area: of the box of its pose, the largest so far: who comes into the picture shows a few parts first.
         speed: (2,) pixels a frame; of the whole body, since single parts swing.
         frame: when it was seen last.
     """
@@ -30,6 +31,7 @@ class _Track:
     id: int
     pose: np.ndarray
     rle: Any
+    area: float
     speed: np.ndarray
     frame: int
 
@@ -77,10 +79,9 @@ class Tracker:
         for column in np.flatnonzero(ids == 0).tolist():
             ids[column] = self._next_id
             self._next_id += 1
-            speed = np.zeros(2)
-            self._tracks.append(
-                _Track(int(ids[column]), poses[column], rles[column], speed, self._frame)
-            )
+            area = float(box_areas(poses[column][None])[0])
+            new = _Track(int(ids[column]), poses[column], rles[column], area, np.zeros(2), self._frame)  # fmt: skip
+            self._tracks.append(new)
         return ids
 
     def _alike(self, poses: np.ndarray, rles: Any) -> np.ndarray:
@@ -88,7 +89,9 @@ class Tracker:
         if not self._tracks or not len(poses):
             return np.zeros((len(self._tracks), len(poses)))
         before = np.stack([track.pose_at(self._frame) for track in self._tracks])
-        by_pose = similarity(np.concatenate([before, poses]))[: len(before), len(before) :]
+        areas = np.concatenate([[track.area for track in self._tracks], box_areas(poses)])
+        every = np.concatenate([before, poses])
+        by_pose = similarity(every, areas, fewest=1, share=0.0)[: len(before), len(before) :]
         masks = [track.rle for track in self._tracks]
         by_mask = np.asarray(mask_utils.iou(list(rles), masks, [0] * len(masks))).T
         return (by_pose + by_mask) / 2
@@ -99,4 +102,5 @@ class Tracker:
             moved = np.median(pose[both, :2] - track.pose[both, :2], axis=0)
             speed = moved / (self._frame - track.frame)
             track.speed = _SMOOTHING * track.speed + (1 - _SMOOTHING) * speed
+        track.area = max(track.area, float(box_areas(pose[None])[0]))
         track.pose, track.rle, track.frame = pose, rle, self._frame

@@ -31,15 +31,29 @@ def duplicates(poses: Float[np.ndarray, "P 17 3"], scores: Float[np.ndarray, " P
     return double
 
 
-def similarity(poses: Float[np.ndarray, "P 17 3"]) -> Float[np.ndarray, "P P"]:
+def box_areas(poses: Float[np.ndarray, "P 17 3"]) -> Float[np.ndarray, " P"]:
+    """Returns the areas of the boxes of poses, 1 at least."""
+    return np.prod(np.maximum(extents(poses), 1), axis=-1)
+
+
+def similarity(
+    poses: Float[np.ndarray, "P 17 3"],
+    areas: Float[np.ndarray, " P"] | None = None,
+    *,
+    fewest: int = _FEWEST_COMMON,
+    share: float = 0.5,
+) -> Float[np.ndarray, "P P"]:
     """Returns COCO's object keypoint similarity of each two poses, over the parts that both have.
 
-    The area is that of the larger pose's box. It is 0 where two poses have fewer than three parts in common, or less
-    than half of those of the fuller one.
+    Args:
+        poses: with visibilities.
+        areas: of the persons; those of the poses' boxes by default. Of two, the larger counts.
+        fewest: it is 0 where two poses have fewer parts in common,
+        share: or less than this share of those of the fuller one.
     """
     seen = poses[..., 2] > 0
     points = np.where(seen[..., None], poses[..., :2], 0)
-    areas = np.prod(np.maximum(extents(poses), 1), axis=-1)  # 1 for nobody
+    areas = box_areas(poses) if areas is None else areas
     area = np.maximum(areas[:, None], areas[None])[..., None]
     common = seen[:, None] & seen[None]
     variances = (2 * OKS_SIGMAS.astype(np.float64)) ** 2
@@ -47,5 +61,5 @@ def similarity(poses: Float[np.ndarray, "P 17 3"]) -> Float[np.ndarray, "P P"]:
     terms = np.where(common, np.exp(-squared / (2 * variances * area)), 0)
     counts = common.sum(-1)
     fullest = np.maximum(seen.sum(1)[:, None], seen.sum(1)[None])
-    enough = (counts >= _FEWEST_COMMON) & (2 * counts >= fullest)
+    enough = (counts >= fewest) & (counts >= share * fullest)
     return np.where(enough, terms.sum(-1) / np.maximum(counts, 1), 0)
