@@ -4,7 +4,8 @@ import getpass
 import os
 import tempfile
 
-# Before jax is imported: four CPU devices, for the tests of data parallelism.
+# Before jax is imported: four CPU devices, for the tests of data parallelism; and little optimisation, since most tests run
+# once what they compile.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 )
