@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import PIL.Image
@@ -55,6 +56,19 @@ def newcomer(tmp_path_factory):
     shim = binaries / "python"
     shim.write_text(_PYTHON.format(python=sys.executable, tiny=_TINY, few=_FEW))
     shim.chmod(0o755)
+    # As pip makes it from the entry point in pyproject.toml.
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    for name, entry in scripts.items():
+        module, function = entry.split(":")
+        lines = (
+            f"#!{sys.executable}",
+            "import sys",
+            f"sys.path.insert(0, {str(clone)!r})",
+            f"from {module} import {function}",
+            f"{function}()",
+        )
+        (binaries / name).write_text("\n".join(lines))
+        (binaries / name).chmod(0o755)
     (root / "venv/installed").touch()  # newer than the requirements: nothing is installed
     # A make that runs the tests would hand its own VENV down.
     unwanted = ("XLA_FLAGS", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
