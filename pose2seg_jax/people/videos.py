@@ -75,12 +75,7 @@ class Video:
         """Returns the video."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Closes the video."""
         self._container.close()
 
@@ -101,7 +96,7 @@ class Video:
 
     def count_frames(self) -> int | None:
         """Returns how many frames there are, by reading the file without decoding it; None for a camera."""
-        if self.path.startswith(CAMERA):
+        if is_camera(self.path):
             return None
         av = import_av()
         with av.open(self.path) as container:
@@ -187,13 +182,17 @@ class VideoWriter:
 
 def is_video(path: str | os.PathLike) -> bool:
     """Returns whether a path names a video or a camera."""
-    text = os.fspath(path)
-    return text.startswith(CAMERA) or pathlib.PurePath(text).suffix.lower() in VIDEO_SUFFIXES
+    return is_camera(path) or pathlib.PurePath(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_camera(path: str | os.PathLike) -> bool:
+    """Returns whether a path names a camera."""
+    return os.fspath(path).startswith(CAMERA)
 
 
 def _source(path: str) -> tuple[str, str, str | None]:
     """What PyAV opens: a name, the mode, and the format where the name does not say it."""
-    if not path.startswith(CAMERA):
+    if not is_camera(path):
         return path, "r", None
     number = path.removeprefix(CAMERA) or "0"
     if not number.isdecimal():

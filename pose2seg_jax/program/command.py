@@ -4,7 +4,7 @@ import logging
 import sys
 
 from pose2seg_jax.errors import UserError, run_program
-from pose2seg_jax.program import flags
+from pose2seg_jax.program import flags, outputs
 
 _HELP = """\
 pose2seg PHOTO... --poses=FILE --output=DIR [flags]
@@ -52,7 +52,5 @@ def _run() -> None:
 
 def help_text() -> str:
     """Returns what `pose2seg --help` prints."""
-    from pose2seg_jax.program import outputs
-
     kinds = "\n".join(f"       {kind:10} {text}" for kind, text in outputs.KINDS.items())
     return _HELP.format(kinds=kinds)

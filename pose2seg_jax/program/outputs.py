@@ -10,7 +10,7 @@ import PIL.Image
 
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.people.videos import CAMERA
+from pose2seg_jax.people.videos import is_camera
 from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.results import Result
 
@@ -56,7 +56,7 @@ def open_directory(output: str, images: Collection[str]) -> pathlib.Path:
     if not output:
         raise UserError("--output is empty; name a folder for the results.")
     directory = paths.local(output, "--output")
-    folders = [image for image in images if not image.startswith(CAMERA)]
+    folders = [image for image in images if not is_camera(image)]
     if any(directory.resolve() == paths.local(i, "--image").resolve() for i in folders):
         raise UserError(f"--output={output}: is the folder of the photos; name another one.")
     paths.make_directory(directory, "--output")
@@ -65,12 +65,28 @@ def open_directory(output: str, images: Collection[str]) -> pathlib.Path:
 
 def first_names(name: pathlib.PurePath, kinds: Collection[str], *, video: bool) -> list[str]:
     """Returns the names that a photo's or video's files begin with, one a kind."""
-    known = {
-        "overlay": f"{name}_overlay.{'mp4' if video else 'png'}",
-        "labels": f"{name}{'_000000' if video else ''}_labels.png",
-        "cutouts": f"{name}{'_000000' if video else ''}_person1.png",
-    }
-    return [known[kind] for kind in kinds if kind in known]
+    still = frame_name(name, 0) if video else str(name)
+    return [
+        video_name(name) if video and kind == "overlay" else _file_name(still, kind)
+        for kind in kinds
+        if kind in PICTURES
+    ]
+
+
+def video_name(name: pathlib.PurePath) -> str:
+    """Returns the name of a video's overlays."""
+    return f"{name}_overlay.mp4"
+
+
+def frame_name(name: pathlib.PurePath, number: int) -> str:
+    """Returns what the pictures of a frame are named after."""
+    return f"{name}_{number:06}"
+
+
+def _file_name(name: str, kind: str, person: int = 1) -> str:
+    """The name of a picture of a photo or frame."""
+    ending = f"person{person}" if kind == "cutouts" else kind
+    return f"{name}_{ending}.png"
 
 
 def draw(
@@ -91,13 +107,13 @@ def draw(
     """
     made: dict[str, np.ndarray] = {}
     if "overlay" in kinds:
-        made[f"{name}_overlay.png"] = overlays.overlay(picture, result.rles, poses)
+        made[_file_name(name, "overlay")] = overlays.overlay(picture, result.rles, poses)
     if "labels" in kinds:
-        made[f"{name}_labels.png"] = result.label_map()
+        made[_file_name(name, "labels")] = result.label_map()
     if "cutouts" in kinds:
         for number, person in enumerate(result.cut_outs(picture), 1):
             if person.size:
-                made[f"{name}_person{number}.png"] = person
+                made[_file_name(name, "cutouts", number)] = person
     return made
 
 

@@ -12,7 +12,7 @@ from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.images import IMAGE_SUFFIXES
 from pose2seg_jax.people.pose_files.content import whole_number
-from pose2seg_jax.people.videos import CAMERA, is_video
+from pose2seg_jax.people.videos import is_camera, is_video
 from pose2seg_jax.program import outputs
 
 
@@ -33,7 +33,7 @@ class Photo(NamedTuple):
     @property
     def is_camera(self) -> bool:
         """Whether it is no file."""
-        return _is_camera(self.path)
+        return is_camera(self.path)
 
     @property
     def is_video(self) -> bool:
@@ -66,9 +66,9 @@ def find(images: Sequence[str]) -> list[Photo]:
             else:
                 found.setdefault(_absolute(path), pathlib.PurePath(path.name))
     if len(set(found.values())) < len(found):  # a/x.jpg and b/x.jpg
-        common = os.path.commonpath([path.parent for path in found if not _is_camera(path)])
+        common = os.path.commonpath([path.parent for path in found if not is_camera(path)])
         found = {
-            path: name if _is_camera(path) else pathlib.PurePath(os.path.relpath(path, common))
+            path: name if is_camera(path) else pathlib.PurePath(os.path.relpath(path, common))
             for path, name in found.items()
         }
     names = list(found.values())
@@ -77,12 +77,8 @@ def find(images: Sequence[str]) -> list[Photo]:
     return [Photo(*item, result_id) for item, result_id in zip(found.items(), ids, strict=True)]
 
 
-def _is_camera(path: pathlib.Path) -> bool:
-    return str(path).startswith(CAMERA)
-
-
 def _absolute(path: pathlib.Path) -> pathlib.Path:
-    return path if _is_camera(path) else pathlib.Path(os.path.abspath(path))
+    return path if is_camera(path) else pathlib.Path(os.path.abspath(path))
 
 
 def _where_unique(values: Sequence[Any], others: Sequence[Any]) -> list[Any]:
@@ -102,7 +98,7 @@ def _as_number(text: str) -> int | str:
 def _matching(image: str) -> list[pathlib.Path]:
     if not image:
         raise UserError("--image is empty; name a photo, a folder or a pattern.")
-    if image.startswith(CAMERA):
+    if is_camera(image):
         return [pathlib.Path(image)]
     path = paths.local(image, "--image")
     if path.exists():

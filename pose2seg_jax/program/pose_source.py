@@ -88,7 +88,7 @@ def open_source(poses: str, photos: Sequence[Photo], options: Options) -> PoseSo
 
 def name(poses: str) -> str:
     """Returns the name of a source: an absolute path, or "auto"."""
-    return poses if poses == "auto" else os.path.abspath(paths.local(poses, "--poses"))
+    return poses if poses == "auto" else os.fspath(paths.absolute(poses))
 
 
 class _PoseFile:

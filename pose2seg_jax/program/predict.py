@@ -171,7 +171,7 @@ class Prediction:
                 with contextlib.ExitStack() as stack:
                     writer = None
                     if "overlay" in self._kinds:
-                        name = outputs.first_names(photo.name, ["overlay"], video=True)[0]
+                        name = outputs.video_name(photo.name)
                         done.files.append(name)
                         self._job.claim([name])
                         target = self._job.directory / name
@@ -213,7 +213,7 @@ class Prediction:
             self._left_out.update(found.left_out)
             for entry, track in zip(result.to_coco(found.image_id), ids.tolist(), strict=True):
                 done.entries.append({**entry, "track_id": track})
-            name = f"{photo.name}_{frame.number:06}"
+            name = outputs.frame_name(photo.name, frame.number)
             others = [kind for kind in self._pictures if kind != "overlay"]
             done.files.extend(self._write(name, others, frame.picture, result, found))
             if writer is not None:
