@@ -77,7 +77,7 @@ def _true_rois(
             mask[0, : image.height, : image.width] = mask_utils.decode(person.segmentation)
             roi = np.asarray(pull(mask, alignment.matrix, roi_size))
             part = RoiPrediction(roi, np.ones(1, np.float32), alignment)
-            found.append((image, jax.tree.map(np.asarray, part)))
+            found.append((image, person, jax.tree.map(np.asarray, part)))
     return found
 
 
@@ -91,12 +91,11 @@ def main() -> None:
     network = Network(spec, config.dtype, config.prediction.flip)
     dataset = data.validation(config)
     true = _true_rois(dataset, spec.template_array, spec.roi_size)
-    ids = iter([person.id for image in dataset.posed_images for person in image.posed])
     start = time.perf_counter()
     results = []
-    for image, roi in true:
-        result = Result.from_rois(roi, (image.height, image.width))
-        results += result.to_coco(image.id, [next(ids)])
+    for image, person, roi in true:
+        result = Result.from_rois(roi, (image.height, image.width), person.pose[None])
+        results += result.to_coco(image.id, [person.id])
     encoded = time.perf_counter() - start
     masks = [np.asfortranarray(mask_utils.decode(entry["segmentation"])) for entry in results]
     start = time.perf_counter()

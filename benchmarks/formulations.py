@@ -22,7 +22,7 @@ from pycocotools import mask as mask_utils
 from benchmarks import rows
 from configs import coco_human, coco_human_lean
 from pose2seg_jax.alignment import geometry, sampling, skeleton
-from pose2seg_jax.models import NetworkSpec, efficientnet_fpn, layers
+from pose2seg_jax.models import NetworkSpec, layers
 from pose2seg_jax.people import parts
 from pose2seg_jax.people.masks import encode_mask
 from pose2seg_jax.training import augment
@@ -80,7 +80,7 @@ def _network(rng: np.random.Generator) -> list[rows.Row]:
         ),
         _row(
             "5x5 depthwise convolution",
-            _applied(efficientnet_fpn.Depthwise(5, 1), x),
+            _applied(layers.Depthwise(5, 1), x),
             "nn.Conv in groups",
             _applied(nn.Conv(64, (5, 5), feature_group_count=64), x),
             x,

@@ -54,7 +54,8 @@ def floor(dataset: coco.Dataset) -> coco_protocol.Evaluation:
         rles = tuple(mask_utils.encode(np.asfortranarray(mask)) for mask in masks)
         unknown = np.full(len(rles), FALLBACK)
         ones = np.ones(len(rles))
-        result = Result((image.height, image.width), rles, ones, ones, unknown)
+        poses = np.stack([person.pose for person in image.posed])
+        result = Result((image.height, image.width), rles, ones, ones, unknown, poses)
         results += result.to_coco(image.id, [person.id for person in image.posed])
     return coco_protocol.evaluate_results(
         dataset.images, results, "capsules, no image", annotated=True

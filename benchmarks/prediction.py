@@ -68,9 +68,7 @@ def _folder(predictor: Pose2SegPredictor, dataset: coco.Dataset) -> tuple[float,
     images = dataset.path.parent.parent / "val2017"
     some = dataset.posed_images[:_FOLDER]
     found = photos.find([str(images / image.file_name) for image in some])
-    source = pose_source.open_source(
-        str(dataset.path), found, pose_source.Options(0.3, 0.0, drop_duplicates=True)
-    )
+    source = pose_source.open_source(str(dataset.path), found, pose_source.Options(), [])
     with tempfile.TemporaryDirectory() as output, contextlib.redirect_stdout(io.StringIO()):
         job = Job(pathlib.Path(output), {}, overwrite=False)
         start = time.perf_counter()

@@ -97,9 +97,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     truth = write_video(folder, options.frames)
     found = photos.find([str(folder / "walk.mp4")])
-    given = pose_source.open_source(
-        str(folder / "poses.json"), found, pose_source.Options(0.3, 0.0, True)
-    )
+    given = pose_source.open_source(str(folder / "poses.json"), found, pose_source.Options(), [])
     with Video(folder / "walk.mp4") as video:
         start = time.perf_counter()
         frames = [frame for frame, _ in video.frames()]

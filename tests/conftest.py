@@ -224,15 +224,28 @@ def tiny_spec(**fields: object):
     return NetworkSpec.from_config(tiny_config("", "").model).with_fields(fields)
 
 
-def tiny_weights(seed: int = 0, **fields: object):
-    """An untrained network of `tiny_spec`."""
-    import jax
+def random_weights(spec, seed: int = 0):
+    """An untrained network, by NumPy: `init_variables` takes seconds to compile for every network."""
+    from flax import traverse_util
 
-    from pose2seg_jax.models.variables import init_variables
+    from pose2seg_jax.models.variables import variable_shapes
     from pose2seg_jax.weights.files import Weights
 
-    spec = tiny_spec(**fields)
-    return Weights(spec, jax.device_get(init_variables(spec, jax.random.key(seed))), {})
+    rng = np.random.RandomState(seed)
+    flat = {}
+    for name, shape in traverse_util.flatten_dict(variable_shapes(spec), sep="/").items():
+        kind = name.rsplit("/", 1)[-1]
+        if kind == "kernel":
+            values = rng.standard_normal(shape.shape) * np.sqrt(2 / np.prod(shape.shape[:-1]))
+        else:  # of BatchNorm, and biases
+            values = np.full(shape.shape, kind in ("scale", "var"))
+        flat[name] = values.astype(np.float32)
+    return Weights(spec, traverse_util.unflatten_dict(flat, sep="/"), {})
+
+
+def tiny_weights(seed: int = 0, **fields: object):
+    """An untrained network of `tiny_spec`."""
+    return random_weights(tiny_spec(**fields), seed)
 
 
 def augment_options(config):

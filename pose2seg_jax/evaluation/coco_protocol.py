@@ -39,7 +39,7 @@ class Row:
     Attributes:
         data: which persons are the ground truth, and how many.
         predictions: whose masks.
-        scores: "1.0" (the authors' protocol) or "own".
+        scores: "1.0" (the authors' protocol), "own", or "pose" where poses are scored in place of masks.
         metrics: COLUMNS in [0, 1]; nan where no person has such an area.
     """
 
@@ -107,7 +107,7 @@ def align_columns(lines: Sequence[Sequence[str]], left: int) -> list[str]:
 def segmentation_metrics(
     ground_truth: dict[str, Any], results: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """COCO segm average precision through pycocotools.
+    """COCO average precision of masks through pycocotools.
 
     Args:
         ground_truth: content of a COCO annotation file.
@@ -116,18 +116,39 @@ def segmentation_metrics(
     Returns:
         COLUMNS; AP(M+L) has its own area range [32^2, 1e10], as the paper's Table 1.
     """
+    return _metrics(ground_truth, results, "segmentation")
+
+
+def keypoint_metrics(
+    ground_truth: dict[str, Any], results: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """COCO average precision of poses (OKS) through pycocotools.
+
+    Args:
+        ground_truth: content of a COCO annotation file, with keypoints.
+        results: entries of a COCO results file: image_id, category_id, keypoints, score.
+
+    Returns:
+        As `segmentation_metrics`.
+    """
+    return _metrics(ground_truth, results, "keypoints")
+
+
+def _metrics(
+    ground_truth: dict[str, Any], results: Sequence[Mapping[str, Any]], what: str
+) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = ground_truth
         truth.createIndex()
-        fields = ("image_id", "category_id", "segmentation", "score")
+        fields = ("image_id", "category_id", what, "score")
         # A box in a result would make pycocotools take it for a box result.
         entries = [{field: entry[field] for field in fields} for entry in results]
         found = truth.loadRes(entries) if entries else COCO()
-        evaluation = COCOeval(truth, found, "segm")
+        evaluation = COCOeval(truth, found, "segm" if what == "segmentation" else what)
         evaluation.params.imgIds = sorted(image["id"] for image in ground_truth["images"])
         evaluation.params.catIds = [PERSON_CATEGORY]
-        evaluation.params.maxDets = evaluation.params.maxDets[-1:]  # AP is defined at 100
+        evaluation.params.maxDets = evaluation.params.maxDets[-1:]  # AP is at 100, of poses at 20
         evaluation.params.areaRng = list(_AREAS.values())
         evaluation.params.areaRngLbl = list(_AREAS)
         evaluation.evaluate()
@@ -186,6 +207,30 @@ def ground_truth(
                         "segmentation": person.segmentation or _box_mask(image, person),
                     }
                 )
+    return _coco_file(images, annotations)
+
+
+def keypoint_ground_truth(images: Sequence[coco.Image]) -> dict[str, Any]:
+    """COCO annotations of all persons of some images, to score poses: who has no pose is ignored by pycocotools."""
+    annotations = []
+    for person in (person for image in images for person in image.persons):
+        seen = person.pose[:, 2:] > 0
+        annotations.append(
+            {
+                "id": person.id,
+                "image_id": person.image_id,
+                "category_id": PERSON_CATEGORY,
+                "iscrowd": int(person.is_crowd),
+                "area": person.area,
+                "bbox": person.bbox.tolist(),
+                "keypoints": np.where(seen, person.pose - [0.5, 0.5, 0], 0).ravel().tolist(),
+                "num_keypoints": int(seen.sum()) if person.has_pose else 0,
+            }
+        )
+    return _coco_file(images, annotations)
+
+
+def _coco_file(images: Sequence[coco.Image], annotations: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "info": {},
         "images": [{"id": i.id, "height": i.height, "width": i.width} for i in images],
@@ -229,6 +274,8 @@ def evaluate_results(
     add(data, human, results)
     if not annotated:
         add(f"{data}, others ignored", human, results, ignore_others=True)
+        if all("keypoints" in entry for entry in results):
+            rows.append(_keypoint_row(f"{data}, poses, others ignored", human, results, name))
     for label, iou in ((f"{data}-OC", coco.OC_IOU), ("box IoU > .3 (ours)", _OC_LOOSE_IOU)):
         pairs = {i.id: [p.id for p in coco.occluded_pairs(i, iou)] for i in human}
         members = {person for ids in pairs.values() for person in ids}
@@ -240,6 +287,22 @@ def evaluate_results(
             only = [entry for entry in results if entry.get("person_id") in members]
             add(f"{label}, {len(some)} images, members", some, only, members=members)
     return Evaluation(tuple(rows), tuple(results), _mean_iou(human, results) if annotated else None)
+
+
+def _keypoint_row(
+    label: str,
+    images: Sequence[coco.Image],
+    results: Sequence[Mapping[str, Any]],
+    name: str,
+) -> Row:
+    """The row that scores the poses themselves, by OKS."""
+    truth = keypoint_ground_truth(images)
+    count = sum(a["num_keypoints"] > 0 for a in truth["annotations"])
+    ids = {image["id"] for image in truth["images"]}
+    scored = [
+        {**e, "score": e.get("pose_score", e["score"])} for e in results if e["image_id"] in ids
+    ]
+    return Row(f"{label} ({count} persons)", name, "pose", keypoint_metrics(truth, scored))
 
 
 def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]) -> float:

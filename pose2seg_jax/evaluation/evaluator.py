@@ -20,6 +20,7 @@ from pose2seg_jax.people import coco, pose_files
 from pose2seg_jax.people.images import ImageError, open_image
 from pose2seg_jax.prediction.batch_predictor import NOBODY, BatchPredictor, Persons
 from pose2seg_jax.prediction.network import Network
+from pose2seg_jax.prediction.pose_estimators import PoseEstimator
 
 _T = TypeVar("_T")
 
@@ -175,9 +176,7 @@ class Evaluator:
                     logging.warning("%s; skipped.", error)
 
     def _read_image(self, image: coco.Image) -> np.ndarray:
-        path = self._directory / image.file_name  # type: ignore[operator]
-        opened = open_image(path, (image.height, image.width))
-        return self._network.letterbox_image(np.asarray(opened.convert("RGB")))
+        return self._network.letterbox_image(_open(self._directory, image))
 
 
 def annotated_persons(dataset: coco.Dataset, noise: float, seed: int) -> dict[int, Persons]:
@@ -248,6 +247,33 @@ def estimated_persons(
     )
     pose_files.warn_left_out(path, left_out)
     return persons
+
+
+def found_persons(
+    dataset: coco.Dataset, image_directory: os.PathLike, estimate: PoseEstimator
+) -> dict[int, Persons]:
+    """Returns the persons that a pose estimator finds, by image id; those of images that cannot be read are missing.
+
+    Args:
+        dataset: the annotations, which say which images.
+        image_directory: where its images are.
+        estimate: the estimator.
+    """
+    persons = {}
+    images = dataset.posed_images
+    for image in progress.show(images, "poses", "image", len(images)):
+        try:
+            found = estimate(_open(image_directory, image))
+        except ImageError:
+            continue  # the evaluation names it
+        boxes = np.zeros((len(found.poses), 4), np.float32)
+        persons[image.id] = Persons(found.poses, boxes, None, found.scores)
+    return persons
+
+
+def _open(directory: os.PathLike, image: coco.Image) -> UInt8[np.ndarray, "H W 3"]:
+    path = directory / image.file_name  # type: ignore[operator]
+    return np.asarray(open_image(path, (image.height, image.width)).convert("RGB"))
 
 
 def one_ahead(items: Iterable[_T]) -> Iterator[_T]:

@@ -10,12 +10,17 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models.hourglass import Residual
-from pose2seg_jax.models.layers import BatchNorm, Dtype, Pointwise, upsample_nearest
+from pose2seg_jax.models.layers import (
+    BatchNorm,
+    Dtype,
+    InvertedResidual,
+    Pointwise,
+    upsample_nearest,
+)
 
 # (kernel, stride, expansion, channels, blocks) of the stages. The seventh is left out: a quarter more
 # parameters for features at a size that the sixth has too.
@@ -29,56 +34,6 @@ STAGES = (
 )
 _LEVELS = (1, 2, 4, 5)  # stages whose results the pyramid takes
 _FROZEN = 2  # stages, and the convolution before them, that no gradient reaches
-
-
-class Depthwise(nn.Module):
-    """A k x k convolution of each channel by itself, padded as in TensorFlow ("SAME"); not trained.
-
-    As a sum of k * k shifted images: XLA's grouped convolution takes many times as long on a CPU
-    (benchmarks/formulations.py). The kernel, a hundredth of the parameters but a third of the
-    backbone's time in training, stays as ImageNet made it.
-    """
-
-    kernel: int
-    stride: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-        size, stride, channels = self.kernel, self.stride, x.shape[-1]
-        init = nn.initializers.he_normal()
-        kernel = self.param("kernel", init, (size, size, 1, channels))
-        kernel = jax.lax.stop_gradient(kernel).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(self.dtype)
-        window = (size, size)
-        sides = jax.lax.padtype_to_pads(x.shape[1:3], window, (stride, stride), "SAME")
-        padded = jnp.pad(x, [(0, 0), *sides, (0, 0)])
-        height, width = (end - size + 1 for end in padded.shape[1:3])
-        shifted = (
-            padded[:, i : i + height : stride, j : j + width : stride] * kernel[i, j][None, None]
-            for i, j in np.ndindex(window)
-        )
-        return sum(shifted, bias.reshape(1, 1, 1, channels))
-
-
-class InvertedResidual(nn.Module):
-    """1x1 to more channels, depthwise, 1x1 back (MobileNetV2); with a shortcut where shapes allow it."""
-
-    kernel: int
-    stride: int
-    expansion: int
-    features: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
-        y = x
-        if self.expansion > 1:
-            inner = self.expansion * x.shape[-1]
-            y = nn.relu6(Pointwise(inner, use_bias=True, dtype=self.dtype)(y))
-        y = nn.relu6(Depthwise(self.kernel, self.stride, self.dtype)(y))
-        y = Pointwise(self.features, use_bias=True, dtype=self.dtype)(y)
-        return x + y if y.shape == x.shape else y
 
 
 class EfficientNetFPN(nn.Module):

@@ -136,6 +136,60 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
+class Depthwise(nn.Module):
+    """A k x k convolution of each channel by itself, padded as in TensorFlow ("SAME"); not trained.
+
+    As a sum of k * k shifted images: XLA's grouped convolution takes many times as long on a CPU
+    (benchmarks/formulations.py). The kernel, a hundredth of the parameters but a third of a
+    backbone's time in training, stays as it was made, by ImageNet or by MoveNet's training.
+    """
+
+    kernel: int
+    stride: int = 1
+    use_bias: bool = True
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+        size, stride, channels = self.kernel, self.stride, x.shape[-1]
+        init = nn.initializers.he_normal()
+        kernel = self.param("kernel", init, (size, size, 1, channels))
+        kernel = jax.lax.stop_gradient(kernel).astype(self.dtype)
+        window = (size, size)
+        sides = jax.lax.padtype_to_pads(x.shape[1:3], window, (stride, stride), "SAME")
+        padded = jnp.pad(x, [(0, 0), *sides, (0, 0)])
+        height, width = (end - size + 1 for end in padded.shape[1:3])
+        shifted = (
+            padded[:, i : i + height : stride, j : j + width : stride] * kernel[i, j][None, None]
+            for i, j in np.ndindex(window)
+        )
+        start = next(shifted)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(self.dtype)
+            start = bias.reshape(1, 1, 1, channels) + start
+        return sum(shifted, start)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 to more channels, depthwise, 1x1 back (MobileNetV2); with a shortcut where shapes allow it."""
+
+    kernel: int
+    stride: int
+    expansion: int
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        y = x
+        if self.expansion > 1:
+            inner = self.expansion * x.shape[-1]
+            y = nn.relu6(Pointwise(inner, use_bias=True, dtype=self.dtype)(y))
+        y = nn.relu6(Depthwise(self.kernel, self.stride, dtype=self.dtype)(y))
+        y = Pointwise(self.features, use_bias=True, dtype=self.dtype)(y)
+        return x + y if y.shape == x.shape else y
+
+
 def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     """2x2 max-pooling by pairs: its gradient is several times faster than reduce-window's on a CPU.
 

@@ -124,7 +124,7 @@ def _finish(
                 found[d][b].append(part)
     return [
         [
-            _result(parts, size, one.scores, exclusive)
+            _result(parts, size, one, exclusive)
             for parts, size, one in zip(row, sizes[d].tolist(), persons[d], strict=True)
         ]
         for d, row in enumerate(found)
@@ -132,10 +132,12 @@ def _finish(
 
 
 def _result(
-    parts: list[RoiPrediction], size: list[int], scores: np.ndarray | None, exclusive: bool
+    parts: list[RoiPrediction], size: list[int], persons: Persons, exclusive: bool
 ) -> Result:
     height, width = size
     if not parts:
         return Result.empty((height, width))
     rois = jax.tree.map(lambda *p: np.concatenate(p), *parts)
-    return Result.from_rois(rois, (height, width), scores, exclusive=exclusive)
+    return Result.from_rois(
+        rois, (height, width), persons.poses, persons.scores, exclusive=exclusive
+    )

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ml_collections import config_dict
+
 
 def defaults_of_prediction() -> dict[str, Any]:
     """Returns the part of a config that prediction reads."""
@@ -10,8 +12,9 @@ def defaults_of_prediction() -> dict[str, Any]:
         "prediction": {
             "flip": False,
             "exclusive": False,
-            "part_score_threshold": 0.3,
-            "person_score_threshold": 0.0,
+            "accurate_poses": False,
+            "part_score_threshold": config_dict.placeholder(float),
+            "person_score_threshold": config_dict.placeholder(float),
             "drop_duplicates": True,
         },
     }

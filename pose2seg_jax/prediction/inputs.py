@@ -14,6 +14,7 @@ from pose2seg_jax.people.masks import MAX_PIXELS
 from pose2seg_jax.people.parts import NUM_PARTS
 
 _DEEP_MODES = "IF"  # how Pillow's modes of more than 8 bits begin
+_FARTHEST = 1e6  # pixels; larger numbers are no coordinates
 _FEWEST_PARTS = 3  # of a pose that can be told from fractions
 
 
@@ -104,9 +105,10 @@ def check_poses(poses: Any) -> np.ndarray:
             f"poses are {array.dtype} of shape {array.shape}; expected numbers of shape"
             f" (P, {NUM_PARTS}, 3): x, y and visibility of COCO's parts."
         )
-    missing = array[..., 2] == 0  # whatever stands for x and y, such as NaN
-    array = np.where(missing[..., None], 0, array)
-    bad = np.flatnonzero(~np.all(np.abs(array) < 1e6, axis=(1, 2)))  # also nan
+    # Of a missing part, x and y may be anything, such as NaN, or where an estimator would have it.
+    unknown = (array[..., 2:] == 0) & ~np.all(np.abs(array) < _FARTHEST, axis=-1, keepdims=True)
+    array = np.where(unknown, 0, array)
+    bad = np.flatnonzero(~np.all(np.abs(array) < _FARTHEST, axis=(1, 2)))  # also nan
     if bad.size:
         raise InputError(f"poses[{bad[0]}] holds values that are no coordinates.")
     wrong = np.argwhere(~np.isin(array[..., 2], (0, 1, 2)))

@@ -1,7 +1,7 @@
 """`Pose2SegPredictor`: photos of any size and their poses to masks. No TensorFlow on this path."""
 
 import os
-from collections.abc import Callable
+import threading
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from pose2seg_jax.prediction.inputs import (
     image_array,
 )
 from pose2seg_jax.prediction.network import Network, RoiPrediction, predict_rois
+from pose2seg_jax.prediction.pose_estimators import MoveNetPoses, PoseEstimator
 from pose2seg_jax.prediction.results import Result
 from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights.files import Weights
@@ -42,10 +43,6 @@ def _check_process() -> None:
         )
 
 
-# See `pose_estimators`.
-PoseEstimator = Callable[[np.ndarray], Any]
-
-
 class EncodedImage(NamedTuple):
     """An image that went through the backbone; for `Pose2SegPredictor.__call__`.
 
@@ -62,7 +59,8 @@ class Pose2SegPredictor:
     """Masks of people in photos of any size, from their poses.
 
         predictor = Pose2SegPredictor.load()      # the model of the package, or a weights file
-        result = predictor(image, poses)          # masks, boxes, scores, to_coco()
+        result = predictor(image)                 # masks, boxes, scores, poses, to_coco()
+        result = predictor(image, poses)          # of these poses
 
     The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons: seven
     compilations at most, whatever the photos are, each at the first image that needs it (the cost:
@@ -82,8 +80,8 @@ class Pose2SegPredictor:
         Args:
             network: the network.
             variables: parameters and batch statistics.
-            pose_estimator: (H, W, 3) uint8 RGB -> (P, 17, 3) poses as `__call__` takes them, or poses and
-                their scores (P,); asked where a call gives no poses. `pose_estimators` has one.
+            pose_estimator: asked where a call gives no poses, see `pose_estimators`. It may also return (P, 17, 3) poses
+                alone, or poses and their scores (P,). None for MoveNet, whose weights are read at the first such call.
             device: to run on; by default JAX's own.
         """
         if network.spec.policy == "box":
@@ -96,6 +94,7 @@ class Pose2SegPredictor:
         self._device = device
         self.variables = jax.device_put(variables, device)
         self._pose_estimator = pose_estimator
+        self._lock = threading.Lock()
 
         # The variables are arguments: as constants they would be compiled in, seven times.
         def segment(variables, features, poses, sizes, image_index, valid):
@@ -180,7 +179,7 @@ class Pose2SegPredictor:
             poses: (P, 17, 3), COCO's parts: x and y in continuous image coordinates (the centre of
                 the first pixel is .5), and the visibility: 0 missing, 1 hidden, 2 visible. P may be
                 0. A part outside of the image counts as missing; a pose without a part in the image
-                has an empty mask and score 0. None asks the pose estimator.
+                has an empty mask and score 0. None for those of the pose estimator.
             pose_scores: (P,) how sure a pose estimator is of each pose; None for sure. A person's score
                 is this times the mask score.
 
@@ -188,7 +187,7 @@ class Pose2SegPredictor:
             The persons in the order of the poses.
 
         Raises:
-            InputError: an array of another kind, or no poses and no estimator.
+            InputError: an array of another kind, or no poses for what `encode` returned.
             ImageError: a file that cannot be read.
         """
         if not isinstance(image, EncodedImage):
@@ -203,7 +202,7 @@ class Pose2SegPredictor:
             return Result.empty(size)
         encoded = image if isinstance(image, EncodedImage) else self.encode(image)
         rois = self.rois(encoded, poses)
-        return Result.from_rois(rois, size, pose_scores, exclusive=self.network.exclusive)
+        return Result.from_rois(rois, size, poses, pose_scores, exclusive=self.network.exclusive)
 
     def rois(self, encoded: EncodedImage, poses: Array) -> RoiPrediction:
         """What `__call__` takes to the image: the probabilities in the ROIs, and the alignment.
@@ -236,13 +235,15 @@ class Pose2SegPredictor:
         return jax.tree.map(lambda values: values[:count], jax.device_get(predicted))
 
     def _estimate(self, image: np.ndarray | EncodedImage) -> tuple[Array, Array | None]:
-        if self._pose_estimator is None or isinstance(image, EncodedImage):
+        if isinstance(image, EncodedImage):
             raise InputError(
-                "no poses: give (P, 17, 3), or make the predictor with pose_estimator=... and call it"
-                " with an image."
+                "no poses: an encoded image has no pixels to find people in; give (P, 17, 3), or the image."
             )
-        found = self._pose_estimator(image)
-        return found if isinstance(found, tuple) else (found, None)
+        with self._lock:
+            if self._pose_estimator is None:
+                self._pose_estimator = MoveNetPoses(flip=self.network.flip, device=self._device)
+        found: Any = self._pose_estimator(image)
+        return (found[0], found[1]) if isinstance(found, tuple) else (found, None)
 
 
 def _unpickle(network: Network, variables: Any, estimator: PoseEstimator | None) -> Pose2SegPredictor:  # fmt: skip

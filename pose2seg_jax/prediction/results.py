@@ -17,7 +17,7 @@ from pose2seg_jax import paths
 from pose2seg_jax.alignment import affine_align
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import masks, polygons
-from pose2seg_jax.people.parts import PERSON_CATEGORY
+from pose2seg_jax.people.parts import NUM_PARTS, PERSON_CATEGORY
 from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.inputs import InputError, image_array
 from pose2seg_jax.prediction.network import RoiPrediction
@@ -33,6 +33,7 @@ class Result:
         mask_scores: (P,) the IoU that the network expects of each mask, in [0, 1], see `network.mask_score`.
         pose_scores: (P,) how sure the pose estimator was of each pose; 1 for annotated ones.
         template: (P,) index of the pose template that was fitted; -1 for the fallback window.
+        poses: (P, 17, 3) x, y and visibility, as they were given or estimated.
     """
 
     size: tuple[int, int]
@@ -40,6 +41,7 @@ class Result:
     mask_scores: Float[np.ndarray, " P"]
     pose_scores: Float[np.ndarray, " P"]
     template: Int[np.ndarray, " P"]
+    poses: Float[np.ndarray, "P 17 3"]
 
     def __post_init__(self):
         """Checks that the parts belong together.
@@ -48,8 +50,8 @@ class Result:
             ValueError: they do not.
         """
         count = len(self.rles)
-        for name in ("mask_scores", "pose_scores", "template"):
-            if getattr(self, name).shape != (count,):
+        for name in ("mask_scores", "pose_scores", "template", "poses"):
+            if getattr(self, name).shape[:1] != (count,):
                 raise ValueError(f"{count} masks, but {name} {getattr(self, name).shape}")
         sizes = {tuple(map(int, rle["size"])) for rle in self.rles}
         if sizes - {tuple(self.size)}:
@@ -63,13 +65,15 @@ class Result:
     def empty(cls, size: tuple[int, ...]) -> "Result":
         """Returns the result for an image (height, width) without persons."""
         height, width = size
-        return cls((height, width), (), np.zeros(0), np.zeros(0), np.zeros(0, int))
+        nobody = np.zeros((0, NUM_PARTS, 3), np.float32)
+        return cls((height, width), (), np.zeros(0), np.zeros(0), np.zeros(0, int), nobody)
 
     @classmethod
     def from_rois(
         cls,
         rois: RoiPrediction,
         size: tuple[int, int],
+        poses: np.ndarray,
         pose_scores: Any = None,
         *,
         exclusive: bool = False,
@@ -79,6 +83,7 @@ class Result:
         Args:
             rois: of the persons.
             size: (height, width) of the image.
+            poses: (P, 17, 3) of the persons.
             pose_scores: (P,), see above; None for ones.
             exclusive: whether a pixel belongs to one person at most, the one whose probability is highest.
 
@@ -96,7 +101,8 @@ class Result:
         mask_scores = np.asarray(rois.scores, np.float64)
         if exclusive and rles:  # who has lost every pixel to others has an empty mask
             mask_scores = np.where(mask_utils.area(rles) > 0, mask_scores, 0)
-        return cls(size, tuple(rles), mask_scores, known, np.asarray(rois.alignment.template))
+        template = np.asarray(rois.alignment.template)
+        return cls(size, tuple(rles), mask_scores, known, template, poses)
 
     @property
     def scores(self) -> Float[np.ndarray, " P"]:
@@ -127,7 +133,9 @@ class Result:
     def to_coco(
         self, image_id: Any, person_ids: Sequence[Any] | np.ndarray | None = None
     ) -> list[dict[str, Any]]:
-        """Returns the entries of a COCO results file, ready for `json.dump`.
+        """Returns the entries of a COCO results file, with masks and keypoints, ready for `json.dump`.
+
+        `score` is the own score, the product of `mask_score` and `pose_score`.
 
         Args:
             image_id: of the image; a number or text, also a number of NumPy.
@@ -143,6 +151,7 @@ class Result:
                 "mask_score": float(self.mask_scores[index]),
                 "pose_score": float(self.pose_scores[index]),
                 "template": int(self.template[index]),
+                "keypoints": _keypoints(self.poses[index]),
             }
             if person_ids is not None:
                 entry["person_id"] = _plain(person_ids[index])
@@ -173,19 +182,17 @@ class Result:
             data={"class_name": np.full(len(self), "person")},
         )
 
-    def overlay(
-        self, image: Any, poses: Sequence[np.ndarray] | np.ndarray = ()
-    ) -> UInt8[np.ndarray, "H W 3"]:
-        """Returns the image with the masks drawn over it, and the poses where they are given.
+    def overlay(self, image: Any, *, poses: bool = True) -> UInt8[np.ndarray, "H W 3"]:
+        """Returns the image with the masks and the poses drawn over it.
 
         Args:
             image: that was predicted, in any form that the predictor takes.
-            poses: (17, 3) each, of the persons.
+            poses: whether the poses are drawn.
 
         Raises:
             InputError: the image has another size.
         """
-        return overlays.overlay(self._pixels(image), self.rles, poses)
+        return overlays.overlay(self._pixels(image), self.rles, self.poses if poses else ())
 
     def label_map(self) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
         """Returns an image of numbers: 0 where nobody is, 1 for the first person, 2 for the second.
@@ -248,6 +255,13 @@ class Result:
                 f"masks of an image of {self.size}, but the image is {pixels.shape}; give the image that was predicted."
             )
         return pixels
+
+
+def _keypoints(pose: np.ndarray) -> list[float]:
+    """A pose as COCO writes it: pixel indices, in hundredths; zeros for a part of which nothing is known."""
+    known = np.any(pose != 0, axis=-1, keepdims=True)
+    written = np.where(known, pose - [0.5, 0.5, 0], 0).astype(np.float64)
+    return np.round(written, 2).ravel().tolist()
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from pose2seg_jax.evaluation import evaluator as evaluation
 from pose2seg_jax.people import coco, coco_layout
 from pose2seg_jax.people.batches import BatchIds, TrainBatch
 from pose2seg_jax.prediction.network import Network
+from pose2seg_jax.program import pose_source
 from pose2seg_jax.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -45,13 +46,15 @@ def open_evaluator(
     Args:
         config: the experiment.
         network: the network that will be scored.
-        poses: a pose file in place of the annotated poses.
+        poses: in place of the annotated poses: a pose file, or an estimator's name.
         skeleton: the parts of that file; None to find out.
 
     Raises:
         UserError: data is missing, or does not fit together.
     """
-    dataset, options = validation(config), config.prediction
+    dataset = validation(config)
+    directory = coco_layout.image_directory(coco_directory(config), "validation")
+    options = pose_source.Options.from_config(config.prediction, skeleton)
     if poses is None:
         level = config.eval.pose_noise
         persons = evaluation.annotated_persons(dataset, level, config.seed)
@@ -61,19 +64,25 @@ def open_evaluator(
             raise UserError(
                 "a network that aligns by box takes annotated boxes; leave out --poses."
             )
-        persons = evaluation.estimated_persons(
-            poses,
-            dataset,
-            options.part_score_threshold,
-            options.person_score_threshold,
-            drop_duplicates=options.drop_duplicates,
-            skeleton=skeleton,
-        )
-        name = f"Pose2Seg, poses of {os.path.basename(poses)}"
+        if pose_source.is_estimator(poses):
+            estimate = pose_source.open_estimator(poses, options)
+            persons = evaluation.found_persons(dataset, directory, estimate)
+            name = f"Pose2Seg, poses: {poses}"
+        else:
+            part_threshold, person_threshold = options.thresholds_of_files()
+            persons = evaluation.estimated_persons(
+                poses,
+                dataset,
+                part_threshold,
+                person_threshold,
+                drop_duplicates=options.drop_duplicates,
+                skeleton=skeleton,
+            )
+            name = f"Pose2Seg, poses of {os.path.basename(poses)}"
     return evaluation.Evaluator(
         network,
         dataset,
-        coco_layout.image_directory(coco_directory(config), "validation"),
+        directory,
         persons,
         name=name,
         annotated=poses is None,

@@ -51,7 +51,7 @@ MODES = {
     ),
     "predict": Mode(
         "Writes masks and pictures for photos.",
-        ("image", "poses", "output"), (*_NETWORK, "skeleton", "write", "overwrite", "quiet"),
+        ("image", "output"), (*_NETWORK, "poses", "skeleton", "write", "overwrite", "quiet"),
         ("model.", "prediction.", "dtype"),
     ),
     "report": Mode(
@@ -64,7 +64,7 @@ MODES = {
         ("workdir", "output"), ("checkpoint",), ("model.",),
     ),
     "convert_weights": Mode(
-        "Writes a PyTorch checkpoint as a weights file.",
+        "Writes a PyTorch checkpoint, or MoveNet's TF.js file, as a weights file.",
         ("from", "output"), (), ("model.", "seed"),
     ),
     "templates": Mode(
@@ -83,7 +83,10 @@ _TEXTS = (
     ("workdir", "Directory of a run: checkpoints, run.json, TensorBoard, results."),
     ("weights", "A weights file. Without it and --workdir, the model of the package."),
     ("checkpoint", "Which checkpoint of --workdir: 'latest' (default), 'best' or a step."),
-    ("poses", "A pose file, or a folder with one a photo; predict: or 'auto'."),
+    (
+        "poses",
+        "A pose file, a folder with one a photo, 'own' (MoveNet; predict's default) or 'auto' (RTMO).",
+    ),
     (
         "skeleton",
         "Which parts --poses holds, as 'coco' or 'h36m'; default: as its names or number say.",
@@ -91,7 +94,7 @@ _TEXTS = (
     ("results", "COCO segmentation results of another method, to score instead."),
     ("annotations", "COCO annotations with poses; default: the training split."),
     ("split", "Only images with this 'split' field."),
-    ("from", "A PyTorch checkpoint; nothing in it is run."),
+    ("from", "A PyTorch checkpoint, or movenet-multipose.json; nothing in it is run."),
     ("output", "predict: a directory; report: HTML; *_weights: safetensors; else JSON."),
     ("distributed", "Several hosts: 'auto' (TPU pod, Slurm) or INDEX/COUNT@HOST:PORT."),
 )
@@ -250,7 +253,7 @@ def check(command: Command) -> None:
         raise UserError("--weights and --workdir both name a network; leave one out.")
     if "checkpoint" in given and "workdir" not in given:
         raise UserError("--checkpoint has no effect without the --workdir of a run.")
-    if "skeleton" in given and command.poses in (None, "auto"):
+    if "skeleton" in given and command.poses in (None, "own", "auto"):
         raise UserError("--skeleton has no effect without --poses=FILE.")
     if "results" in given:
         for name in sorted(given & {*_NETWORK, "poses", "output"}):

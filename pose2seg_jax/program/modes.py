@@ -112,28 +112,25 @@ def predict(command: Command) -> None:
     directory = outputs.open_directory(command.output, command.image)
     trained = load_trained(command)
     options = trained.config.prediction
+    # A device is worth its compilations where many photos share them.
+    devices = jax.local_devices()[: 1 + len(found) // _PHOTOS_PER_DEVICE]
+    poses = command.poses or pose_source.OWN
     source = pose_source.open_source(
-        command.poses,
-        found,
-        pose_source.Options(
-            options.part_score_threshold, options.person_score_threshold, options.drop_duplicates, command.skeleton
-        ),
-    )  # fmt: skip
+        poses, found, pose_source.Options.from_config(options, command.skeleton), devices
+    )
     identity = {
         "network": trained.weights.fingerprint(),
-        "poses": pose_source.name(command.poses),
+        "poses": pose_source.name(poses),
         "skeleton": command.skeleton,
         "dtype": trained.config.dtype,
         **{f"prediction.{name}": value for name, value in options.items()},
     }
     job = Job(directory, identity, overwrite=bool(command.overwrite))
-    # A device is worth its compilations where many photos share them.
-    devices = jax.local_devices()[: 1 + len(found) // _PHOTOS_PER_DEVICE]
     predictors = [
         Pose2SegPredictor(trained.network(), trained.weights.variables, device=device)
         for device in devices
     ]
-    skipped = prediction.Prediction(predictors, source, job, kinds).run(found, command.poses)
+    skipped = prediction.Prediction(predictors, source, job, kinds).run(found, poses)
     if skipped:
         sys.exit(prediction.PARTLY_DONE)
 
@@ -181,11 +178,16 @@ def export_weights(command: Command) -> None:
 
 
 def convert_weights(command: Command) -> None:
-    """Writes the weights of a PyTorch checkpoint as one weights file."""
-    from pose2seg_jax.weights import convert
+    """Writes the weights of a PyTorch checkpoint, or of Google's MoveNet, as one weights file."""
+    from pose2seg_jax.weights import convert, movenet_files
 
-    spec = NetworkSpec.from_config(command.config.model)
     source = paths.local(command.values["from"], "--from")
+    if movenet_files.is_graph_model(source):
+        variables, provenance = movenet_files.convert(source)
+        movenet_files.save(command.output, variables, provenance)
+        print(f"{movenet_files.KIND} written to {command.output}")
+        return
+    spec = NetworkSpec.from_config(command.config.model)
     key = random_roots.key(command.config.seed, "initialisation")
     converted = convert.convert(spec, source, key)
     with open(source, "rb") as file:

@@ -1,14 +1,16 @@
-"""Where the poses of photos and of frames come from: a pose file, or a pose estimator."""
+"""Where the poses of photos and of frames come from: our own pose network, a pose file, or another estimator."""
 
 import dataclasses
 import hashlib
+import itertools
 import logging
 import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 import PIL.Image
 
@@ -18,7 +20,13 @@ from pose2seg_jax.people import pose_files
 from pose2seg_jax.people.images import open_image
 from pose2seg_jax.people.parts import NUM_PARTS
 from pose2seg_jax.people.pose_files import ImagePoses, PoseFileError
+from pose2seg_jax.prediction import pose_estimators
+from pose2seg_jax.prediction.pose_estimators import PoseEstimator
 from pose2seg_jax.program.photos import Photo
+from pose2seg_jax.weights import movenet_files
+
+OWN, RTMO = "own", "auto"  # what --poses calls the estimators
+_PART_SCORE_THRESHOLD = 0.3  # of pose files
 
 _WEAK = "persons with a score below prediction.person_score_threshold"
 
@@ -27,16 +35,37 @@ class Options(NamedTuple):
     """What is taken of the poses; see `config.prediction`.
 
     Attributes:
-        part_score_threshold: parts with a lower score are missing.
-        person_score_threshold: persons with a lower score are left out.
-        drop_duplicates: whether a person who is there twice is left out once.
+        part_score_threshold: parts with a lower score are missing; None for what suits the source.
+        person_score_threshold: persons with a lower score are left out; None for what suits the source.
+        drop_duplicates: whether a person whom a pose file holds twice is left out once.
+        accurate: whether our own pose network looks at three sizes of a photo.
+        flip: whether it looks at the mirrored photo too.
         skeleton: the parts of the pose file; None to find out.
     """
 
-    part_score_threshold: float
-    person_score_threshold: float
-    drop_duplicates: bool
+    part_score_threshold: float | None = None
+    person_score_threshold: float | None = None
+    drop_duplicates: bool = True
+    accurate: bool = False
+    flip: bool = False
     skeleton: str | None = None
+
+    @classmethod
+    def from_config(cls, prediction: Any, skeleton: str | None) -> "Options":
+        """Reads `config.prediction`."""
+        return cls(
+            prediction.part_score_threshold,
+            prediction.person_score_threshold,
+            prediction.drop_duplicates,
+            prediction.accurate_poses,
+            prediction.flip,
+            skeleton,
+        )
+
+    def thresholds_of_files(self) -> tuple[float, float]:
+        """Returns the thresholds of parts and of persons for pose files."""
+        part, person = self.part_score_threshold, self.person_score_threshold
+        return _PART_SCORE_THRESHOLD if part is None else part, 0.0 if person is None else person
 
 
 # The number of a frame and its picture -> its persons.
@@ -70,36 +99,69 @@ class PoseSource(Protocol):
         """
 
 
-def open_source(poses: str, photos: Sequence[Photo], options: Options) -> PoseSource:
+def is_estimator(poses: str) -> bool:
+    """Returns whether `--poses` names a pose estimator, not a file."""
+    return poses in (OWN, RTMO)
+
+
+def open_estimator(poses: str, options: Options, device: jax.Device | None = None) -> PoseEstimator:
+    """Returns the pose estimator that `--poses` names.
+
+    Args:
+        poses: "own" for our own pose network, "auto" for RTMO.
+        options: see `Options`.
+        device: for our own.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if poses == OWN:
+        return pose_estimators.MoveNetPoses(
+            accurate=options.accurate,
+            flip=options.flip,
+            part_score_threshold=options.part_score_threshold,
+            person_score_threshold=options.person_score_threshold,
+            device=device,
+        )
+    return pose_estimators.rtmo(score_threshold=options.thresholds_of_files()[0])
+
+
+def open_source(
+    poses: str, photos: Sequence[Photo], options: Options, devices: Sequence[jax.Device]
+) -> PoseSource:
     """Opens a pose file, or an estimator.
 
     Args:
-        poses: a pose file, or "auto" to estimate poses.
+        poses: a pose file, or an estimator's name.
         photos: photos and videos.
         options: see `Options`.
+        devices: on which our own pose network runs.
 
     Raises:
         UserError: the file cannot be used, or knows none of the photos.
     """
-    if poses == "auto":
-        return _Estimator(options)
+    if poses == OWN:
+        return _Own(options, devices)
+    if poses == RTMO:
+        return _Rtmo(options)
     return _PoseFile(poses, photos, options)
 
 
 def name(poses: str) -> str:
-    """Returns the name of a source: an absolute path, or "auto"."""
-    return poses if poses == "auto" else os.fspath(paths.absolute(poses))
+    """Returns the name of a source: an absolute path, or that of an estimator."""
+    return poses if is_estimator(poses) else os.fspath(paths.absolute(poses))
 
 
 class _PoseFile:
     def __init__(self, path: str, photos: Sequence[Photo], options: Options):
-        self._path, self._options = path, options
+        self._path, self._drop_duplicates = path, options.drop_duplicates
+        part_threshold, self._threshold = options.thresholds_of_files()
         stills = [photo.path for photo in photos if not photo.is_video]
         if len(photos) - len(stills) > 1:
             raise UserError(
                 f"{path}: holds the poses of one video, but there are {len(photos) - len(stills)}; predict them one by one."
             )
-        self._file = pose_files.read(path, options.part_score_threshold, options.skeleton)
+        self._file = pose_files.read(path, part_threshold, options.skeleton)
         self._known = pose_files.match_photos(self._file, stills)
 
     def state(self, photo: Photo) -> str:
@@ -119,7 +181,7 @@ class _PoseFile:
 
     def of_video(self, video: Photo, count: int | None) -> FramePoses:
         if count is None:
-            raise PoseFileError(f"{video.path}: a camera has no pose file; use --poses=auto.")
+            raise PoseFileError(f"{video.path}: a camera has no pose file; leave --poses out.")
         known = self._file.match_frames(count)
 
         def of_frame(index: int, picture: np.ndarray) -> ImagePoses:
@@ -131,21 +193,12 @@ class _PoseFile:
         return of_frame
 
     def _on_photo(self, found: ImagePoses, height: int, width: int, name: object) -> ImagePoses:
-        twice = self._options.drop_duplicates
-        found = found.on_photo(height, width, name, drop_duplicates=twice)
-        return _without_weak(found, self._options.person_score_threshold, self._path)
+        found = found.on_photo(height, width, name, drop_duplicates=self._drop_duplicates)
+        return _without_weak(found, self._threshold, self._path)
 
 
 class _Estimator:
-    def __init__(self, options: Options):
-        from pose2seg_jax.prediction import pose_estimators
-
-        self._estimate = pose_estimators.rtmo(score_threshold=options.part_score_threshold)
-        self._threshold = options.person_score_threshold
-        self._lock = threading.Lock()
-
-    def state(self, photo: Photo) -> str:
-        return "estimated"
+    """Poses of photos and frames by an estimator."""
 
     def of_photo(self, photo: Photo) -> tuple[np.ndarray, ImagePoses]:
         picture = np.asarray(open_image(photo.path).convert("RGB"))
@@ -155,9 +208,35 @@ class _Estimator:
         return lambda index, picture: self._persons(video.frame_id(index), picture)
 
     def _persons(self, name: int | str, picture: np.ndarray) -> ImagePoses:
+        raise NotImplementedError
+
+
+class _Own(_Estimator):
+    def __init__(self, options: Options, devices: Sequence[jax.Device]):
+        self._in_turn = itertools.cycle([open_estimator(OWN, options, d) for d in devices])
+        self._weights = hashlib.sha256(movenet_files.PACKAGED.read_bytes()).hexdigest()
+
+    def state(self, photo: Photo) -> str:
+        return self._weights
+
+    def _persons(self, name: int | str, picture: np.ndarray) -> ImagePoses:
+        found = next(self._in_turn)(picture)
+        return ImagePoses(name, found.poses, found.scores)
+
+
+class _Rtmo(_Estimator):
+    def __init__(self, options: Options):
+        self._estimate = open_estimator(RTMO, options)
+        self._threshold = options.thresholds_of_files()[1]
+        self._lock = threading.Lock()
+
+    def state(self, photo: Photo) -> str:
+        return "estimated"
+
+    def _persons(self, name: int | str, picture: np.ndarray) -> ImagePoses:
         with self._lock:
-            found = ImagePoses(name, *self._estimate(picture))
-        return _without_weak(found, self._threshold, "auto")
+            found = self._estimate(picture)
+        return _without_weak(ImagePoses(name, found.poses, found.scores), self._threshold, RTMO)
 
 
 def _open(

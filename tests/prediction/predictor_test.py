@@ -185,10 +185,12 @@ def test_a_pose_estimator_is_asked_where_no_poses_are_given(weights, predictor):
         return _poses(2, 40)
 
     asking = Pose2SegPredictor.from_weights(weights, pose_estimator=estimate)
-    assert len(asking(_image(60, 50))) == 2
+    found = asking(_image(60, 50))
+    np.testing.assert_array_equal(found.poses, _poses(2, 40))
     assert seen == [(60, 50, 3)]
-    with pytest.raises(InputError, match="no poses: give"):
-        predictor(_image(60, 50))
+    with pytest.raises(InputError, match="an encoded image has no pixels to find people in"):
+        asking(asking.encode(_image(60, 50)))
+    assert len(predictor(np.zeros((60, 50, 3), np.uint8))) == 0  # our own estimator finds nobody
 
 
 def test_a_photo_of_100_megapixels(predictor):

@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 import scipy.ndimage
 import supervision
+from conftest import standing_pose
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax.alignment import affine_align, sampling
@@ -71,8 +72,9 @@ def test_results_know_masks_boxes_and_coco():
     first, second = np.zeros((2, 6, 9), np.uint8)
     first[1:3, 2:6] = 1
     rles = tuple(mask_utils.encode(np.asfortranarray(m)) for m in (first, second))
+    poses = np.stack([standing_pose(1, 2, 3), np.zeros((17, 3), np.float32)])
     result = Result(
-        (6, 9), rles, np.array([0.75, 0.5]), np.ones(2), np.array([1, affine_align.FALLBACK])
+        (6, 9), rles, np.array([0.75, 0.5]), np.ones(2), np.array([1, affine_align.FALLBACK]), poses
     )
     np.testing.assert_array_equal(result.masks, np.stack([first, second]).astype(bool))
     np.testing.assert_array_equal(result.boxes, [[2, 1, 4, 2], [0, 0, 0, 0]])
@@ -81,6 +83,9 @@ def test_results_know_masks_boxes_and_coco():
     assert entry["score"] == 0.75
     assert entry["segmentation"]["counts"] == rles[0]["counts"].decode()
     assert "person_id" not in entry
+    keypoints = np.reshape(entry["keypoints"], (17, 3))
+    np.testing.assert_allclose(keypoints, poses[0] - [0.5, 0.5, 0], atol=0.005)  # pixel indices
+    assert result.to_coco(5)[1]["keypoints"] == [0.0] * 51
     assert [e.get("person_id") for e in result.to_coco("a", [7, 9])] == [7, 9]
     assert json.loads(json.dumps(result.to_coco("a"))) == result.to_coco("a")
     nobody = Result.empty((6, 9))
@@ -105,6 +110,7 @@ def test_results_whose_parts_do_not_fit_are_refused(change, message):
         "mask_scores": np.ones(1),
         "pose_scores": np.ones(1),
         "template": np.zeros(1, int),
+        "poses": np.zeros((1, 17, 3), np.float32),
     }
     Result(**fields)
     with pytest.raises(ValueError, match=message):
@@ -123,7 +129,8 @@ def _result(masks, scores=None):
     rles = tuple(mask_utils.encode(np.asfortranarray(m.astype(np.uint8))) for m in masks)
     count = len(rles)
     given = np.full(count, 0.5) if scores is None else np.asarray(scores, float)
-    return Result(masks.shape[1:], rles, given, np.ones(count), np.zeros(count, int))
+    poses = np.stack([standing_pose(2, 1, 4)] * count)
+    return Result(masks.shape[1:], rles, given, np.ones(count), np.zeros(count, int), poses)
 
 
 @pytest.fixture
@@ -187,6 +194,7 @@ def test_persons_are_cut_out_with_alpha(two):
     with pytest.raises(InputError, match=r"masks of an image of \(20, 30\)"):
         two.cut_outs(image[:-1])
     drawn = two.overlay(image)
+    assert np.any(drawn != two.overlay(image, poses=False))
     assert (drawn != image).any(axis=2)[two.masks[1]].all()
     np.testing.assert_array_equal(two.overlay(PIL.Image.fromarray(image)), drawn)
     np.testing.assert_array_equal(two.overlay(jnp.asarray(image)), drawn)

@@ -1,28 +1,10 @@
-"""Poses for photos that come without: a pose estimator from another package.
-
-An estimator is any function from (H, W, 3) uint8 RGB to poses (P, 17, 3) as `Pose2SegPredictor` takes them, or to
-poses and the scores (P,) of the persons.
-"""
-
-from collections.abc import Callable
-from typing import NamedTuple
+"""`rtmo`: poses by RTMO, through the package rtmlib."""
 
 import numpy as np
 
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people.pose_files import visibilities_from_scores
-
-
-class EstimatedPoses(NamedTuple):
-    """The persons of one image.
-
-    Attributes:
-        poses: (P, 17, 3) float32 in continuous coordinates, the third value a visibility.
-        scores: (P,) of the persons.
-    """
-
-    poses: np.ndarray
-    scores: np.ndarray
+from pose2seg_jax.prediction.pose_estimators.estimated_poses import EstimatedPoses, PoseEstimator
 
 
 def rtmo(
@@ -31,7 +13,7 @@ def rtmo(
     device: str = "cpu",
     score_threshold: float = 0.3,
     nms_iou: float = 0.8,
-) -> Callable[[np.ndarray], EstimatedPoses]:
+) -> PoseEstimator:
     """RTMO (one stage, no detector) through rtmlib, `pip install rtmlib`.
 
     rtmlib fetches the ONNX weights on first use from download.openmmlab.com, or from their mirror
@@ -73,6 +55,6 @@ def rtmo(
         # A person's score is the mean of the parts that are there; rtmlib keeps none of its own.
         known = np.sum(scores * seen, axis=1) / np.maximum(np.sum(seen, axis=1), 1)
         found = np.any(seen, axis=1)  # nobody is one pose of zeros there
-        return EstimatedPoses(poses[found], np.clip(known[found], 0, 1))
+        return EstimatedPoses(poses[found], np.clip(known[found], 0, 1), scores[found])
 
     return estimate

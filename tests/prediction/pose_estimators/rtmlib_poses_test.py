@@ -47,8 +47,9 @@ def test_poses_are_ours_in_coordinates_and_visibility(rtmlib):
     rtmlib.answer = (poses[..., :2] - 0.5, scores)
     estimate = pose_estimators.rtmo("lightweight", device="cuda")
     image = np.random.RandomState(0).randint(0, 255, (60, 70, 3)).astype(np.uint8)
-    found, known = estimate(image)
+    found, known, part_scores = estimate(image)
     np.testing.assert_allclose(known, [0.9, 0.9])
+    np.testing.assert_allclose(part_scores, scores)
     np.testing.assert_array_equal(rtmlib.seen, image[..., ::-1])
     np.testing.assert_allclose(found[0], poses[0], atol=1e-5)
     assert found[1, :, 2].tolist() == [2, 2, 2, 0, 0] + [2] * 12

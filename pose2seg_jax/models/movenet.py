@@ -1,0 +1,127 @@
+"""MoveNet MultiPose Lightning (Google): images to the maps from which poses are read, bottom-up.
+
+A MobileNetV2 of width 1.75, a feature pyramid to stride 4, and six heads in the manner of CenterNet (Zhou et al. 2019): a person
+is a peak of the centre map, with a box and a first guess of each part; heatmaps say where parts are. The layers and their
+numbers are those of Google's TF.js model; `weights/movenet_files.py` reads them.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, UInt8
+
+from pose2seg_jax.alignment.geometry import Array
+from pose2seg_jax.models.layers import (
+    Depthwise,
+    Dtype,
+    InvertedResidual,
+    Pointwise,
+    upsample_bilinear,
+)
+from pose2seg_jax.people.parts import NUM_PARTS
+
+STRIDE = 4  # image pixels per cell of the maps
+COARSEST = 32  # height and width of the images are multiples of it
+# 1 / 127.5 as the published file has it, in float16.
+_SCALE = 0.007843017578125
+# (stride, expansion, channels, blocks) of MobileNetV2's stages.
+_STAGES = (
+    (1, 1, 24, 1),
+    (2, 6, 40, 2),
+    (2, 6, 48, 3),
+    (2, 6, 96, 4),
+    (1, 6, 144, 3),
+    (2, 6, 240, 3),
+    (1, 6, 480, 1),
+)
+_LEVELS = (1, 2, 3)  # stages whose results the pyramid takes
+_PYRAMID = ((64, 32), (32, 24), (24, 24))  # channels of a level before and behind its convolution
+_HEAD_FEATURES = 96
+
+
+class PoseMaps(NamedTuple):
+    """What the network says of B images, in cells of h x w. Pairs are (y, x), as in TensorFlow.
+
+    Attributes:
+        centers: logits that a person's centre is in the cell.
+        box_sizes: height and width of the person.
+        box_offsets: from the cell to the centre of the person's box.
+        parts: logits of COCO's 17 parts.
+        regressed: from the cell of a centre to each part.
+        part_offsets: from the cell of a part to the part.
+    """
+
+    centers: Float[Array, "B h w"]
+    box_sizes: Float[Array, "B h w 2"]
+    box_offsets: Float[Array, "B h w 2"]
+    parts: Float[Array, "B h w 17"]
+    regressed: Float[Array, "B h w 17 2"]
+    part_offsets: Float[Array, "B h w 17 2"]
+
+
+class Separable(nn.Module):
+    """A 3x3 convolution of each channel, then 1x1, then ReLU."""
+
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
+        x = Depthwise(3, use_bias=False, dtype=self.dtype)(x)
+        return nn.relu(Pointwise(self.features, use_bias=True, dtype=self.dtype)(x))
+
+
+class Head(nn.Module):
+    """A map of some channels."""
+
+    channels: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
+        x = Separable(_HEAD_FEATURES, self.dtype)(x)
+        x = Pointwise(self.channels, use_bias=True, dtype=self.dtype)(x)
+        return x.astype(jnp.float32)
+
+
+class MoveNet(nn.Module):
+    """The network. BatchNorm is folded into its convolutions; it is not meant to be trained as it is.
+
+    Attributes:
+        dtype: of the computation; parameters and maps are float32.
+    """
+
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: UInt8[Array, "B H W 3"]) -> PoseMaps:
+        """Returns the maps of RGB images, whose sides are multiples of 32."""
+        x = (images.astype(jnp.float32) * _SCALE - 1).astype(self.dtype)
+        x = nn.relu6(nn.Conv(48, (3, 3), 2, dtype=self.dtype)(x))
+        levels = []
+        for stage, (stride, expansion, features, blocks) in enumerate(_STAGES):
+            for block in range(blocks):
+                step = 1 if block else stride
+                x = InvertedResidual(3, step, expansion, features, self.dtype)(x)
+            if stage in _LEVELS:
+                levels.append(x)
+
+        def lateral(level: Array, features: int) -> Array:
+            return Pointwise(features, use_bias=True, dtype=self.dtype)(level)
+
+        x = nn.relu6(lateral(x, 1280))
+        x = lateral(x, _PYRAMID[0][0])
+        for before, behind in _PYRAMID:
+            x = upsample_bilinear(x) + lateral(levels.pop(), before)
+            x = Separable(behind, self.dtype)(x)
+        parts = (*x.shape[:3], NUM_PARTS, 2)
+        return PoseMaps(
+            Head(1, self.dtype, name="centers")(x)[..., 0],
+            jax.nn.relu(Head(2, self.dtype, name="box_sizes")(x)),
+            Head(2, self.dtype, name="box_offsets")(x),
+            Head(NUM_PARTS, self.dtype, name="parts")(x),
+            Head(2 * NUM_PARTS, self.dtype, name="regressed")(x).reshape(parts),
+            Head(2 * NUM_PARTS, self.dtype, name="part_offsets")(x).reshape(parts),
+        )

@@ -1,0 +1,82 @@
+"""Google's file of MoveNet to ours, and files that are not it."""
+
+import hashlib
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import run_mode
+
+from pose2seg_jax.weights import movenet_files
+from pose2seg_jax.weights.files import WeightsError
+
+VALUES = 4_723_346  # of the 151 tensors of the network
+
+
+@pytest.fixture(scope="module")
+def published(data_dir):
+    return data_dir / "movenet/movenet-multipose.json"
+
+
+def _copy(published, tmp_path, change=None, data=None):
+    content = json.loads(published.read_text())
+    if change is not None:
+        change(content)
+    (tmp_path / "movenet-multipose.json").write_text(json.dumps(content))
+    given = published.with_suffix(".bin").read_bytes() if data is None else data
+    (tmp_path / "movenet-multipose.bin").write_bytes(given)
+    return tmp_path / "movenet-multipose.json"
+
+
+def test_the_published_file_becomes_the_one_of_the_package(published, tmp_path):
+    output = tmp_path / "movenet.safetensors"
+    run_mode("convert_weights", **{"from": published}, output=output)
+    made, packaged = movenet_files.load(output), movenet_files.load()
+    assert sum(values.size for values in jax.tree.leaves(packaged)) == VALUES
+    jax.tree.map(np.testing.assert_array_equal, made, packaged)
+    assert output.stat().st_size < 9.5e6
+    digest = hashlib.sha256(published.read_bytes()).hexdigest()
+    assert digest.startswith("3c76e18669efc501")  # that of docs/model_card.md
+    assert digest.encode() in output.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("weightsManifest"), "is no TF.js graph model"),
+        (lambda c: c["weightsManifest"][0]["weights"].pop(), "lists tensors of .* bytes, but the files"),
+        (lambda c: c["weightsManifest"][0].update(paths=["../x.bin"]), "a file that is not beside it"),
+        (lambda c: c["weightsManifest"][0].update(paths=["gone.bin"]), "gone.bin: cannot be read"),
+        (lambda c: c["weightsManifest"][0]["weights"][0].update(shape=[-1]), "is no TF.js graph model"),
+        (
+            lambda c: [w.update(name="x" + w["name"]) for w in c["weightsManifest"][0]["weights"]],
+            r"is not MoveNet MultiPose Lightning: .*Conv2D_weights is missing.* and \d+ more",
+        ),
+    ],
+    ids=["manifest", "short", "outside", "gone", "shape", "names"],
+)  # fmt: skip
+def test_files_of_other_models_are_refused(published, tmp_path, change, message):
+    with pytest.raises(WeightsError, match=message):
+        movenet_files.convert(_copy(published, tmp_path, change))
+
+
+def test_values_that_are_not_finite_are_refused(published, tmp_path):
+    data = bytearray(published.with_suffix(".bin").read_bytes())
+    data[:] = b"\xff" * len(data)
+    with pytest.raises(WeightsError, match="not finite"):
+        movenet_files.convert(_copy(published, tmp_path, data=bytes(data)))
+
+
+def test_files_that_are_no_pose_network_are_refused(tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match="cannot be read as a safetensors file"):
+        movenet_files.load(tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match="make one with main.py --mode=convert_weights"):
+        movenet_files.load(movenet_files.PACKAGED.with_name("coco_human_lite.safetensors"))
+
+
+def test_what_float16_cannot_hold_is_not_written(tmp_path):
+    with pytest.raises(WeightsError, match="holds values that float16 does not"):
+        movenet_files.save(tmp_path / "x", {"params": {"a": np.asarray([0.1])}}, {})
+    assert not (tmp_path / "x").exists()
