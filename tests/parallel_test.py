@@ -94,7 +94,7 @@ def test_four_devices_equal_one_and_compile_once(tmp_path):
         one, four = (getattr(state, name) for state in states)
         differences = jax.tree.map(np.subtract, four, one)
         assert max(np.abs(x).max() for x in jax.tree.leaves(differences)) <= 1e-5, name
-        assert _norm(differences) <= 1e-5 * _norm(one), name
+        assert _norm(differences) <= 1e-4 * _norm(one), name
     # Later steps, with other numbers of persons, compile nothing.
     split = _split(_batch(np.random.RandomState(1)), 4)
     split = split._replace(valid=split.valid & (np.arange(2) < 1))

@@ -7,14 +7,15 @@ from pose2seg_jax.errors import UserError, run_program
 from pose2seg_jax.program import flags, outputs
 
 _HELP = """\
-pose2seg PHOTO... --poses=FILE --output=DIR [flags]
+pose2seg PHOTO... --output=DIR [flags]
 
 Cuts the people of photos and videos out: one mask for each pose.
 
   PHOTO              a photo, a folder, a pattern, a video, or camera:0
-  --poses=FILE       a pose file, a folder with one per photo, or 'auto' to estimate poses
   --output=DIR       where results go; a prediction that was stopped goes on there
 
+  --poses=FILE       poses of another program: a file, or a folder with one per photo; 'auto' asks
+                     RTMO; by default MoveNet, which is in the package, finds the people
   --write=KINDS      with commas; coco,overlay where not given:
 {kinds}
   --overwrite        replace what DIR holds of another prediction or program
@@ -22,7 +23,8 @@ Cuts the people of photos and videos out: one mask for each pose.
   --weights=FILE     another network than the one of the package
   --quiet            show no progress bar
 
-  --config.prediction.person_score_threshold=0.3    leave weak poses out
+  --config.prediction.person_score_threshold=0.5    leave more people out who are not sure
+  --config.prediction.accurate_poses=true           find more people, in more time
   --config.prediction.exclusive=true                a pixel belongs to one person at most
   --config.prediction.flip=true                     a little better, for twice the time
   --config.dtype=bfloat16                           faster on GPU and TPU

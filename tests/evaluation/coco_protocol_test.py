@@ -107,6 +107,39 @@ def test_finding_persons_without_a_pose_costs_nothing_where_they_are_ignored(rea
     assert not any("members" in row.data for row in rows)
 
 
+def test_poses_are_scored_as_pycocotools_scores_them(real_dataset, data_dir, tmp_path):
+    rng = np.random.RandomState(0)
+    results = []
+    for image in real_dataset.posed_images:
+        for person in image.posed:
+            moved = person.pose[:, :2] - 0.5 + rng.randn(17, 2) * np.sqrt(person.area) * 0.08
+            keypoints = np.concatenate([moved, np.ones((17, 1))], axis=1).round(2)
+            results.append(
+                {
+                    "image_id": image.id, "category_id": 1, "keypoints": keypoints.ravel().tolist(),
+                    "score": 0.5, "pose_score": float(rng.rand()), "segmentation": person.segmentation,
+                }
+            )  # fmt: skip
+    found = coco_protocol.evaluate_results(
+        real_dataset.images, results, "noise", annotated=False
+    ).rows[4]
+    assert found.data == "COCOHUMAN, poses, others ignored (724 persons)"
+    assert found.scores == "pose"
+
+    truth = COCO(str(data_dir / "coco/annotations/person_keypoints_val2017.json"))
+    fields = ("image_id", "category_id", "keypoints")
+    plain = [{f: r[f] for f in fields} | {"score": r["pose_score"]} for r in results]
+    evaluation = COCOeval(truth, truth.loadRes(plain), "keypoints")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert 0.1 < evaluation.stats[0] < 0.9
+    for column, value in zip(
+        ("AP", "AP50", "AP75", "AP-M", "AP-L"), evaluation.stats, strict=False
+    ):
+        assert found.metrics[column] == pytest.approx(value, abs=1e-9), column
+
+
 def test_no_results_and_no_masks():
     empty = coco.Image(1, "a.jpg", 10, 10, None, ())
     metrics = coco_protocol.segmentation_metrics(coco_protocol.ground_truth([empty]), [])

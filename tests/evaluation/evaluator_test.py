@@ -13,9 +13,15 @@ from pycocotools import mask as mask_utils
 
 from pose2seg_jax.alignment import pose_noise
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.evaluation.evaluator import annotated_persons, estimated_persons, one_ahead
+from pose2seg_jax.evaluation.evaluator import (
+    annotated_persons,
+    estimated_persons,
+    found_persons,
+    one_ahead,
+)
 from pose2seg_jax.people import coco
 from pose2seg_jax.prediction.network import Network
+from pose2seg_jax.prediction.pose_estimators import EstimatedPoses
 from pose2seg_jax.program import data
 
 
@@ -94,6 +100,24 @@ def test_annotated_poses_are_perturbed_alike_in_every_run(coco_dir):
         assert persons.ids == [person.id for person in image.posed]
         assert not np.array_equal(once[image.id].poses, persons.poses)
         np.testing.assert_array_equal(once[image.id].poses, again[image.id].poses)
+
+
+def test_an_estimator_is_asked_for_each_image_that_can_be_read(coco_dir):
+    dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
+    images = dataset.posed_images
+    (coco_dir / "val2017" / images[1].file_name).write_bytes(b"")
+    seen = []
+
+    def estimate(image):
+        seen.append(image.shape)
+        return EstimatedPoses(standing_pose(5, 5, 30)[None], np.full(1, 0.25))
+
+    found = found_persons(dataset, coco_dir / "val2017", estimate)
+    others = [image for image in images if image != images[1]]
+    assert seen == [(image.height, image.width, 3) for image in others]
+    assert list(found) == [image.id for image in others]
+    assert found[others[0].id].scores.tolist() == [0.25]
+    assert found[others[0].id].ids is None
 
 
 def test_annotations_without_anybody_are_refused(coco_dir, tmp_path):

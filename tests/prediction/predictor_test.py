@@ -193,6 +193,27 @@ def test_a_pose_estimator_is_asked_where_no_poses_are_given(weights, predictor):
     assert len(predictor(np.zeros((60, 50, 3), np.uint8))) == 0  # our own estimator finds nobody
 
 
+def test_the_pose_network_runs_only_where_no_poses_are_given(weights, monkeypatch):
+    made, seen = [], []
+
+    def estimator(**options):
+        made.append(options)
+        return lambda image: seen.append(image) or (_poses(1, 40), np.full(1, 0.5))
+
+    monkeypatch.setattr("pose2seg_jax.prediction.predictor.MoveNetPoses", estimator)
+    predictor = Pose2SegPredictor.from_weights(weights, flip=True)
+    encoded, encode = [], predictor._encode
+    monkeypatch.setattr(predictor, "_encode", lambda *a: encoded.append(1) or encode(*a))
+    predictor(_image(60, 50), _poses(2, 40))
+    assert (made, seen) == ([], [])
+    for _ in range(2):
+        result = predictor(_image(60, 50))
+        assert result.pose_scores.tolist() == [0.5]
+    assert made == [{"flip": True, "device": None}]
+    assert len(seen) == 2
+    assert len(encoded) == 3  # the backbone runs once an image
+
+
 def test_a_photo_of_100_megapixels(predictor):
     image = np.zeros((10_000, 10_000, 3), np.uint8)
     result = predictor(image, _poses(1, 8_000))

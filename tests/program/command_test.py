@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import ml_collections
 import numpy as np
 import PIL.Image
 import pytest
@@ -18,7 +19,7 @@ from pose2seg_jax.weights import files as weights
 
 def test_the_settings_are_those_of_the_config():
     config = coco_human.get_config().to_dict()
-    ours = defaults_of_prediction()
+    ours = ml_collections.ConfigDict(defaults_of_prediction()).to_dict()
     assert ours == {name: config[name] for name in ours}
 
 
@@ -96,4 +97,4 @@ def test_the_script_is_installed_with_the_package(places):
         cwd=places, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 1
-    assert run.stderr.strip() == "error: --mode=predict needs --poses."
+    assert run.stderr.strip() == "error: --mode=predict needs --output."

@@ -167,7 +167,7 @@ def test_the_network_computes_what_the_authors_code_computes(converted, data_dir
     segment = jax.jit(functools.partial(model.apply, method="segment"))
     image_ids = [name.removesuffix("_input") for name in golden if name.endswith("_input")]
     assert len(image_ids) == 4
-    for image_id in image_ids[::2]:  # 40 s an image
+    for image_id in image_ids[:1]:  # 20 s an image
         found = {name: golden[f"{image_id}_{name}"] for name in ("input", "features_8", "roi_8")}
         annotated = [persons[number] for number in golden[f"{image_id}_annotation_id"].tolist()]
         image = annotated[0][0]

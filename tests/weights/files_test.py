@@ -132,12 +132,12 @@ def test_the_package_brings_a_model_that_finds_people(real_dataset, data_dir):
     assert weights.PACKAGED.stat().length <= 16e6
     predictor = Pose2SegPredictor.load()
     ious = []
-    for image in real_dataset.posed_images[:20]:
+    for image in real_dataset.posed_images[:8]:
         photo = open_image(data_dir / "coco/val2017" / image.file_name).convert("RGB")
         result = predictor(np.asarray(photo), np.stack([person.pose for person in image.posed]))
         for rle, person in zip(result.rles, image.posed, strict=True):
             ious.append(mask_utils.iou([rle], [person.segmentation], [0])[0, 0])
-    assert len(ious) > 40
+    assert len(ious) > 15
     assert np.mean(ious) > 0.65
 
 

@@ -72,7 +72,7 @@ def test_files_that_are_no_pose_network_are_refused(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="cannot be read as a safetensors file"):
         movenet_files.load(tmp_path / "x.safetensors")
-    with pytest.raises(WeightsError, match="make one with main.py --mode=convert_weights"):
+    with pytest.raises(WeightsError, match=r"make one with main\.py --mode=convert_weights"):
         movenet_files.load(movenet_files.PACKAGED.with_name("coco_human_lite.safetensors"))
 
 

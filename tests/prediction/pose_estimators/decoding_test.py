@@ -130,7 +130,7 @@ def test_oks_is_that_of_pycocotools():
 
 def test_the_surest_of_a_person_is_kept_and_a_neighbour_stays():
     first = standing_pose(10, 10, 100)[:, :2]
-    points = np.stack([first + 1, first, first + [60, 0], first + 2]).astype(np.float32)
+    points = np.stack([first + 1, first, first + np.array([60, 0]), first + 2]).astype(np.float32)
     scores = np.asarray([0.5, 0.9, 0.3, 0.7], np.float32)
     candidates = PoseCandidates(points, np.ones((4, 17), np.float32), scores, np.full(4, 4e3, np.float32))  # fmt: skip
     found = decoding.without_duplicates(candidates, 0.7)
