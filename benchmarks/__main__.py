@@ -21,6 +21,7 @@ _PARTS = (
     "stages",
     "formulations",
     "prediction",
+    "pose_estimation",
     "evaluation",
 )
 

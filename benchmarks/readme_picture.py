@@ -1,4 +1,4 @@
-"""Draws the picture of README.md: the example photos with their poses, and the masks of the package's model.
+"""Draws the picture of README.md: the example photos with the poses and the masks of the package's networks.
 
 python benchmarks/readme_picture.py
 """
@@ -15,7 +15,6 @@ import PIL.Image
 
 from pose2seg_jax import Pose2SegPredictor
 from pose2seg_jax.people.images import open_image
-from pose2seg_jax.people.pose_files import read_poses
 from pose2seg_jax.pictures import overlays
 
 _HEIGHT = 420
@@ -28,11 +27,10 @@ def main() -> None:
     predictor = Pose2SegPredictor.load()
     photos = sorted((ROOT / "examples").glob("*.jpg"))
     pictures = []
-    for path, found in read_poses(ROOT / "examples/poses.json", photos, 0.3).items():
+    for path in photos:
         image = np.asarray(open_image(path).convert("RGB"))
-        found = found.on_photo(image.shape[0], image.shape[1], path)
-        result = predictor(image, found.poses)
-        for rles, poses in (((), found.poses), (result.rles, ())):
+        result = predictor(image)
+        for rles, poses in (((), result.poses), (result.rles, ())):
             drawn = PIL.Image.fromarray(overlays.overlay(image, rles, poses))
             width = round(drawn.width * _HEIGHT / drawn.height)
             pictures.append(np.asarray(drawn.resize((width, _HEIGHT))))

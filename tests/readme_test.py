@@ -44,8 +44,7 @@ def newcomer(tmp_path_factory):
     ignored = shutil.ignore_patterns(".*", "runs", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, clone, ignore=ignored)
     write_coco(clone / "COCO", {"train2017": [1, 2, 1, 1], "val2017": [2, 1]})
-    photo = next((clone / "COCO/val2017").iterdir())
-    shutil.copy(photo, clone / "photo.jpg")
+    shutil.copy(ROOT / "examples/tennis_couple.jpg", clone / "photo.jpg")  # of two people
     poses = np.abs(np.random.RandomState(0).randn(2, 17, 3)) * [20, 20, 0] + [30, 30, 2]
     np.save(clone / "poses.npy", poses)
     keypoints = [{"image_id": "photo", "category_id": 1, "keypoints": pose.ravel().tolist(), "score": 1} for pose in poses]  # fmt: skip
@@ -113,6 +112,8 @@ def test_the_commands_and_the_python_of_the_readme(newcomer):
     assert len(json.loads((clone / "runs/masks/results.json").read_text())) == 7
     assert (clone / "runs/masks/surfers.jpg_overlay.png").exists()
     assert (clone / "runs/photo/photo.jpg_overlay.png").exists()
+    assert len(json.loads((clone / "runs/photo/results.json").read_text())) == 2
+    assert (clone / "runs/given/photo.jpg_overlay.png").exists()
     compared = printed["make compare"].splitlines()
     for method in (
         "pose alignment",

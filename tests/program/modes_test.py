@@ -54,7 +54,10 @@ def test_poses_are_estimated_where_none_are_given(tiny_file, tmp_path, monkeypat
             output=tmp_path / "out",
         )
     assert stopped.value.code == 2  # a part was skipped
-    assert sorted(seen) == [(40, 50, 3), (40, 60, 3)]  # the third has more than 8 bits and is skipped
+    assert sorted(seen) == [
+        (40, 50, 3),
+        (40, 60, 3),
+    ]  # the third has more than 8 bits and is skipped
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert [(entry["image_id"], entry["pose_score"]) for entry in results] == [("b", 0.4)]
     with pytest.raises(SystemExit):
