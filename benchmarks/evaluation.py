@@ -62,7 +62,7 @@ def _network_alone() -> float:
 
 def _true_rois(
     dataset: coco.Dataset, pose_templates: Any, roi_size: int
-) -> list[tuple[coco.Image, RoiPrediction]]:
+) -> list[tuple[coco.Image, coco.Person, RoiPrediction]]:
     """The true masks in their ROIs."""
     align = jax.jit(affine_align.align_poses, static_argnums=3, static_argnames="reflect")
     pull = jax.jit(sampling.align_masks, static_argnums=2)

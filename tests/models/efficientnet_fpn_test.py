@@ -130,19 +130,6 @@ def test_a_converted_checkpoint_computes_what_it_did(tensors, tmp_path):
         assert difference < 1e-4 * np.linalg.norm(expected[index]), index
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
-@pytest.mark.parametrize("side", [7, 8])
-def test_shifted_images_are_a_grouped_convolution(kernel, stride, side):
-    x = np.random.RandomState(0).randn(2, side, side + 3, 6).astype(np.float32)
-    layer = layers.Depthwise(kernel, stride)
-    variables = layer.init(jax.random.key(0), x)
-    expected = jax.lax.conv_general_dilated(
-        x, variables["params"]["kernel"], (stride, stride), "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=6,
-    )  # fmt: skip
-    np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
-
-
 @pytest.mark.usefixtures("quick_compile")
 def test_what_imagenet_made_of_the_first_stages_and_the_depthwise_kernels_stays(
     coco_dir, tmp_path, monkeypatch

@@ -17,7 +17,6 @@ import pytest
 from conftest import ROOT, count_compilations, standing_pose, tiny_weights
 
 from pose2seg_jax import Pose2SegPredictor, predict_masks
-from pose2seg_jax.alignment import policies
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import parts
 from pose2seg_jax.people.images import ImageError
@@ -226,14 +225,6 @@ def test_networks_that_align_by_box_are_refused(weights):
     spec = weights.spec.with_fields({"alignment.policy": "box"})
     with pytest.raises(WeightsError, match='with the alignment policy "box"'):
         Pose2SegPredictor.from_weights(weights._replace(spec=spec))
-
-
-def test_boxes_are_stretched_over_the_roi():
-    boxes = np.array([[10.0, 20, 30, 5], [1, 2, 0, 0]], np.float32)
-    matrix = np.asarray(policies.align_boxes(boxes, 16).matrix)
-    corners = np.array([[10, 20], [40, 25]])
-    np.testing.assert_allclose(corners @ matrix[0, :, :2].T + matrix[0, :, 2], [[0, 0], [16, 16]], atol=1e-4)  # fmt: skip
-    assert np.all(np.isfinite(matrix))
 
 
 def test_the_pure_function_refuses_what_it_cannot_take(predictor):

@@ -2,29 +2,17 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tensorflow as tf
 from conftest import standing_pose, tiny_spec
 
 from configs import coco_human, coco_human_lean
 from pose2seg_jax.alignment import affine_align, geometry, templates
 from pose2seg_jax.alignment.conventions import CONVENTIONS
 from pose2seg_jax.models import Features, NetworkSpec, Pose2Seg
-from pose2seg_jax.models.layers import (
-    BatchNorm,
-    depth_to_space,
-    max_pool,
-    mean_pool,
-    shrink,
-    upsample_bilinear,
-    upsample_nearest,
-)
 from pose2seg_jax.models.variables import run_once, variable_shapes
-from pose2seg_jax.prediction import network
 from pose2seg_jax.training import losses
 
 _PAPER = {
@@ -165,50 +153,6 @@ def test_without_any_valid_person_everything_stays_finite():
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
-def test_batch_norm_equals_flax():
-    x = jnp.asarray(np.random.RandomState(0).randn(4, 5, 6, 7) * 3 + 2, jnp.float32)
-    ours, theirs = BatchNorm(), nn.BatchNorm(momentum=0.99)
-    variables = ours.init(jax.random.key(0), x, True)
-    out, updates = ours.apply(variables, x, True, mutable=["batch_stats"])
-    out2, updates2 = theirs.apply(
-        theirs.init(jax.random.key(0), x, use_running_average=False),
-        x, use_running_average=False, mutable=["batch_stats"],
-    )  # fmt: skip
-    np.testing.assert_allclose(out, out2, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updates, updates2)
-    valid = np.array([True, False, True, True])
-    masked = ours.apply(variables, x, True, valid, mutable=["batch_stats"])[0]
-    alone = ours.apply(variables, x[valid], True, mutable=["batch_stats"])[0]
-    np.testing.assert_allclose(masked[valid], alone, atol=1e-5)
-
-
-@pytest.mark.parametrize("times", [1.0, 2.0, 5 / 3, 640 / 448])
-def test_shrinking_is_area_interpolation(times):
-    x = np.random.RandomState(0).rand(2, 40, 40, 3).astype(np.float32)
-    side = round(40 / times)
-    expected = tf.image.resize(x, (side, side), "area").numpy()
-    np.testing.assert_allclose(shrink(jnp.asarray(x), side), expected, atol=1e-5)
-
-
-def test_pooling_and_upsampling():
-    x = jnp.asarray(np.random.RandomState(0).randn(2, 6, 8, 3), jnp.float32)
-    np.testing.assert_array_equal(max_pool(x), nn.max_pool(x, (2, 2), (2, 2)))
-    np.testing.assert_allclose(mean_pool(x), nn.avg_pool(x, (2, 2), (2, 2)), rtol=1e-5)
-    np.testing.assert_array_equal(
-        upsample_nearest(x), np.repeat(np.repeat(np.asarray(x), 2, 1), 2, 2)
-    )
-    ramp = jnp.broadcast_to(jnp.arange(4.0)[None, None, :, None] + 0.5, (1, 2, 4, 1))
-    middle = np.asarray(upsample_bilinear(ramp))[0, 1, 1:-1, 0]
-    np.testing.assert_allclose(middle, (np.arange(1, 7) + 0.5) / 2, rtol=1e-6)
-
-
-def test_channels_become_blocks():
-    x = np.arange(2 * 2 * 3 * 12, dtype=np.float32).reshape(2, 2, 3, 12)
-    blocks = np.asarray(depth_to_space(x))
-    assert blocks.shape == (2, 4, 6, 3)
-    np.testing.assert_array_equal(blocks[1, 2:4, 4:6].reshape(12), x[1, 1, 2])
-
-
 @pytest.mark.usefixtures("quick_compile")
 def test_bfloat16_computes_nearly_the_same():
     arguments = _inputs()
@@ -218,33 +162,3 @@ def test_bfloat16_computes_nearly_the_same():
     coarse = jax.jit(_model("bfloat16").apply)(variables, *arguments)
     assert coarse.dtype == jnp.float32
     assert np.linalg.norm(exact - coarse) < 0.05 * np.linalg.norm(exact)
-
-
-def test_loss_and_scores_by_hand():
-    logits = jnp.zeros((2, 2, 2))
-    targets = jnp.asarray([[[1.0, 0.0], [0.5, 0.25]], [[9, 9], [9, 9]]])
-    loss = losses.mask_loss(logits, targets, np.array([True, False]))
-    np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
-    with_dice = losses.mask_loss(logits, targets, np.array([True, False]), dice=0.5)
-    dice = 2 * 0.5 * 1.75 / (4 * 0.25 + 1.3125)
-    np.testing.assert_allclose(with_dice, np.log(2) + 0.5 * (1 - dice), rtol=1e-6)
-    scores = network.mask_score(jnp.asarray([[[0.9, 0.7], [0.2, 0.1]], [[0.1] * 2] * 2]))
-    np.testing.assert_allclose(scores, [1.6 / 2.3, 0.0], rtol=1e-6)
-    iou = losses.mask_iou(
-        jnp.asarray([[[1.0, 1.0], [-1.0, -1.0]]]), jnp.asarray([[[1.0, 0.0], [1.0, 0.0]]])
-    )
-    np.testing.assert_allclose(iou, [1 / 3], rtol=1e-6)
-
-
-def test_the_dice_loss_is_least_where_probabilities_are_the_shares():
-    targets = jnp.asarray([[[1.0, 0.7], [0.3, 0.0]]])
-    valid = np.array([True])
-
-    def dice(shares):
-        logits = jnp.log(shares) - jnp.log1p(-shares)
-        both = (losses.mask_loss(logits, targets, valid, weight) for weight in (1.0, 0.0))
-        return float(jnp.subtract(*both))
-
-    shares = jnp.clip(targets, 1e-6, 1 - 1e-6)
-    assert dice(shares) < 1e-5
-    assert all(dice(jnp.clip(shares + step, 1e-6, 1 - 1e-6)) > 1e-3 for step in (-0.1, 0.1))
