@@ -1,1 +1,1 @@
-"""Experiments, one a file; every other one imports coco_human and changes what differs."""
+"""Experiments, one a file: what differs from coco_human.py, or from the experiment that it is a variant of."""

@@ -122,7 +122,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.prediction.accurate_poses = False
     # A part of a predicted pose with a lower score is missing. Empty for 0.3, or 0.1 of MoveNet's poses.
     config.prediction.part_score_threshold = ml_collections.config_dict.placeholder(float)
-    # A predicted pose with a lower score is left out. Empty for 0, or 0.35 of MoveNet's poses.
+    # A predicted pose with a lower score is left out. Empty for 0; of MoveNet's poses 0.35, or 0.45 if accurate.
     config.prediction.person_score_threshold = ml_collections.config_dict.placeholder(float)
     # Of a person whom a pose file holds twice (COCO's OKS above 0.8), only the pose with the higher score counts.
     config.prediction.drop_duplicates = True

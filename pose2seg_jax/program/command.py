@@ -24,7 +24,7 @@ Cuts the people of photos and videos out: one mask for each pose.
   --quiet            show no progress bar
 
   --config.prediction.person_score_threshold=0.5    leave more people out who are not sure
-  --config.prediction.accurate_poses=true           find more people, in more time
+  --config.prediction.accurate_poses=true           better poses of MoveNet, in more time
   --config.prediction.exclusive=true                a pixel belongs to one person at most
   --config.prediction.flip=true                     a little better, for twice the time
   --config.dtype=bfloat16                           faster on GPU and TPU

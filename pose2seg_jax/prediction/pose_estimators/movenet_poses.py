@@ -23,8 +23,9 @@ SIDES = (512,)  # of the canvases, in pixels
 ACCURATE_SIDES = (256, 384, 640)
 # MoveNet's scores of parts are low: with 0.3 in place of 0.1, mask AP falls from 0.376 to 0.358 (docs/experiments.md).
 PART_SCORE_THRESHOLD = 0.1
-# The best F1 on the images of our tune part: 0.75 of those found are somebody, 0.61 of everybody are found.
+# The best F1 on the images of our tune part (docs/prediction.md), for one size and for three.
 PERSON_SCORE_THRESHOLD = 0.35
+ACCURATE_PERSON_SCORE_THRESHOLD = 0.45
 _CENTERS = CONVENTIONS["pixel_centers"]
 
 
@@ -54,14 +55,15 @@ class MoveNetPoses:
             accurate: whether the image is looked at in three sizes: better, for two and a half times the time.
             flip: whether the image is looked at mirrored too: a little better, for twice the time.
             part_score_threshold: parts with a lower score are missing; None for 0.1.
-            person_score_threshold: persons with a lower score are left out; None for 0.35.
+            person_score_threshold: persons with a lower score are left out; None for 0.35, or 0.45 where accurate.
             device: to run on; by default JAX's own.
 
         Raises:
             WeightsError: the file is missing or of another network.
         """
         self._part_threshold = _default(part_score_threshold, PART_SCORE_THRESHOLD)
-        self._person_threshold = _default(person_score_threshold, PERSON_SCORE_THRESHOLD)
+        usual = ACCURATE_PERSON_SCORE_THRESHOLD if accurate else PERSON_SCORE_THRESHOLD
+        self._person_threshold = _default(person_score_threshold, usual)
         self._sides = ACCURATE_SIDES if accurate else SIDES
         self._flip, self._device = flip, device
         self._variables = jax.device_put(movenet_files.load(path), device)
