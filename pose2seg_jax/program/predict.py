@@ -63,7 +63,7 @@ class Prediction:
         self._predictors, self._source, self._job, self._kinds = predictors, source, job, kinds
         self._pictures = [kind for kind in kinds if kind in outputs.PICTURES]
         self._left_out: collections.Counter[str] = collections.Counter()
-        self._skipped = 0
+        self._skipped = self._empty = 0
         self._workers = parallel.num_cores() + len(predictors)
 
     def run(self, photos: Sequence[Photo], poses: str) -> int:
@@ -104,6 +104,9 @@ class Prediction:
         if self._skipped:
             logging.warning("skipped %d of %d photos.", self._skipped, len(photos))
         also = f"; {before} of {len(photos)} photos were done before" if before else ""
+        also += (
+            f"; nobody was found in {self._empty} of {len(missing)} photos" if self._empty else ""
+        )
         print(f"{masks} masks written to {self._job.directory} ({', '.join(self._kinds)}){also}")
         return self._skipped
 
@@ -155,6 +158,7 @@ class Prediction:
             self._skip(error)
             return
         self._left_out.update(found.left_out)
+        self._empty += not done.entries
         self._job.add(photo.path, str(photo.name), self._state(photo), done)
 
     def _skip(self, error: Exception) -> None:
