@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pose2seg_jax import paths
 from pose2seg_jax.people import coco, json_files, masks
-from pose2seg_jax.people.parts import PERSON_CATEGORY
+from pose2seg_jax.people.parts import NUM_PARTS, PERSON_CATEGORY
 from pose2seg_jax.people.pose_files import matching
 from pose2seg_jax.people.pose_files.content import FileImage, ImageKey, image_key
 
@@ -274,7 +274,7 @@ def evaluate_results(
     add(data, human, results)
     if not annotated:
         add(f"{data}, others ignored", human, results, ignore_others=True)
-        if all("keypoints" in entry for entry in results):
+        if results and all(_has_pose(entry) for entry in results):
             rows.append(_keypoint_row(f"{data}, poses, others ignored", human, results, name))
     for label, iou in ((f"{data}-OC", coco.OC_IOU), ("box IoU > .3 (ours)", _OC_LOOSE_IOU)):
         pairs = {i.id: [p.id for p in coco.occluded_pairs(i, iou)] for i in human}
@@ -289,13 +289,25 @@ def evaluate_results(
     return Evaluation(tuple(rows), tuple(results), _mean_iou(human, results) if annotated else None)
 
 
+def _has_pose(entry: Mapping[str, Any]) -> bool:
+    """Whether a result holds COCO's 17 keypoints and a score."""
+    values = entry.get("keypoints")
+    return (
+        isinstance(values, list)
+        and len(values) == 3 * NUM_PARTS
+        and all(
+            coco.is_number(value) for value in [*values, entry.get("pose_score", entry["score"])]
+        )
+    )
+
+
 def _keypoint_row(
     label: str,
     images: Sequence[coco.Image],
     results: Sequence[Mapping[str, Any]],
     name: str,
 ) -> Row:
-    """The row that scores the poses themselves, by OKS."""
+    """The row that scores the poses themselves, by OKS; a part that is left out (0, 0) counts as wrong."""
     truth = keypoint_ground_truth(images)
     count = sum(a["num_keypoints"] > 0 for a in truth["annotations"])
     ids = {image["id"] for image in truth["images"]}

@@ -15,7 +15,6 @@ from jaxtyping import Float, UInt8
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models.layers import (
     Depthwise,
-    Dtype,
     InvertedResidual,
     Pointwise,
     upsample_bilinear,
@@ -65,63 +64,56 @@ class Separable(nn.Module):
     """A 3x3 convolution of each channel, then 1x1, then ReLU."""
 
     features: int
-    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
-        x = Depthwise(3, use_bias=False, dtype=self.dtype)(x)
-        return nn.relu(Pointwise(self.features, use_bias=True, dtype=self.dtype)(x))
+        x = Depthwise(3, use_bias=False)(x)
+        return nn.relu(Pointwise(self.features, use_bias=True)(x))
 
 
 class Head(nn.Module):
     """A map of some channels."""
 
     channels: int
-    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
-        x = Separable(_HEAD_FEATURES, self.dtype)(x)
-        x = Pointwise(self.channels, use_bias=True, dtype=self.dtype)(x)
-        return x.astype(jnp.float32)
+        return Pointwise(self.channels, use_bias=True)(Separable(_HEAD_FEATURES)(x))
 
 
 class MoveNet(nn.Module):
-    """The network. BatchNorm is folded into its convolutions; it is not meant to be trained as it is.
+    """The network, in float32: in bfloat16 its offsets would be wrong by cells.
 
-    Attributes:
-        dtype: of the computation; parameters and maps are float32.
+    BatchNorm is folded into its convolutions; it is not meant to be trained as it is.
     """
-
-    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, images: UInt8[Array, "B H W 3"]) -> PoseMaps:
         """Returns the maps of RGB images, whose sides are multiples of 32."""
-        x = (images.astype(jnp.float32) * _SCALE - 1).astype(self.dtype)
-        x = nn.relu6(nn.Conv(48, (3, 3), 2, dtype=self.dtype)(x))
+        x = images.astype(jnp.float32) * _SCALE - 1
+        x = nn.relu6(nn.Conv(48, (3, 3), 2)(x))
         levels = []
         for stage, (stride, expansion, features, blocks) in enumerate(_STAGES):
             for block in range(blocks):
                 step = 1 if block else stride
-                x = InvertedResidual(3, step, expansion, features, self.dtype)(x)
+                x = InvertedResidual(3, step, expansion, features)(x)
             if stage in _LEVELS:
                 levels.append(x)
 
         def lateral(level: Array, features: int) -> Array:
-            return Pointwise(features, use_bias=True, dtype=self.dtype)(level)
+            return Pointwise(features, use_bias=True)(level)
 
         x = nn.relu6(lateral(x, 1280))
         x = lateral(x, _PYRAMID[0][0])
         for before, behind in _PYRAMID:
             x = upsample_bilinear(x) + lateral(levels.pop(), before)
-            x = Separable(behind, self.dtype)(x)
+            x = Separable(behind)(x)
         parts = (*x.shape[:3], NUM_PARTS, 2)
         return PoseMaps(
-            Head(1, self.dtype, name="centers")(x)[..., 0],
-            jax.nn.relu(Head(2, self.dtype, name="box_sizes")(x)),
-            Head(2, self.dtype, name="box_offsets")(x),
-            Head(NUM_PARTS, self.dtype, name="parts")(x),
-            Head(2 * NUM_PARTS, self.dtype, name="regressed")(x).reshape(parts),
-            Head(2 * NUM_PARTS, self.dtype, name="part_offsets")(x).reshape(parts),
+            Head(1, name="centers")(x)[..., 0],
+            jax.nn.relu(Head(2, name="box_sizes")(x)),
+            Head(2, name="box_offsets")(x),
+            Head(NUM_PARTS, name="parts")(x),
+            Head(2 * NUM_PARTS, name="regressed")(x).reshape(parts),
+            Head(2 * NUM_PARTS, name="part_offsets")(x).reshape(parts),
         )

@@ -202,5 +202,6 @@ def _visible_or_nan(poses: Array) -> Float[Array, "N P 3"]:
         check_poses(poses)
     poses = geometry.as_floats(poses, "poses")
     third = poses[..., 2]
+    poses = jnp.where((third == 0)[..., None], 0, poses)  # whatever x and y of a missing part are
     fine = jnp.all((third == 0) | (third == 1) | (third == 2), axis=-1)
     return jnp.where(fine[:, None, None], poses, jnp.nan)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models import Features
+from pose2seg_jax.prediction.forks import check_not_forked
 from pose2seg_jax.prediction.inputs import (
     InputError,
     check_pixels,
@@ -24,23 +25,6 @@ from pose2seg_jax.weights.files import Weights
 
 # Persons are asked for in chunks of these sizes, so that few shapes are compiled.
 _MAX_CHUNK = 32
-
-_process: int | None = None  # that made the first predictor
-
-
-def _check_process() -> None:
-    """Refuses to compute in a process that was forked from one with a predictor: JAX would wait for ever there.
-
-    Raises:
-        InputError: the process was forked.
-    """
-    global _process
-    _process = _process or os.getpid()
-    if os.getpid() != _process:
-        raise InputError(
-            "this process was forked from one that had a predictor, and JAX does not work after a fork; start workers with"
-            " multiprocessing.get_context('spawn'), or make the first predictor in the worker."
-        )
 
 
 class EncodedImage(NamedTuple):
@@ -62,7 +46,7 @@ class Pose2SegPredictor:
         result = predictor(image)                 # masks, boxes, scores, poses, to_coco()
         result = predictor(image, poses)          # of these poses
 
-    The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons: seven
+    The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons: eight
     compilations at most, whatever the photos are, each at the first image that needs it (the cost:
     docs/prediction.md). Masks go to the image on the host. Several threads may share one predictor.
     """
@@ -89,7 +73,7 @@ class Pose2SegPredictor:
                 'the network was trained with the alignment policy "box", a comparison that needs true boxes; it'
                 " does not predict from poses."
             )
-        _check_process()
+        check_not_forked()
         self.network = network
         self._device = device
         self.variables = jax.device_put(variables, device)
@@ -159,7 +143,7 @@ class Pose2SegPredictor:
             InputError: not (H, W, 3) uint8.
             ImageError: a file that cannot be read.
         """
-        _check_process()
+        check_not_forked()
         image = image_array(image)
         canvas = jax.device_put(self.network.letterbox_image(image)[None], self._device)
         features: Any = self._encode(self.variables, canvas)
@@ -190,6 +174,7 @@ class Pose2SegPredictor:
             InputError: an array of another kind, or no poses for what `encode` returned.
             ImageError: a file that cannot be read.
         """
+        check_not_forked()
         if not isinstance(image, EncodedImage):
             image = image_array(image)
         if poses is None:
@@ -214,7 +199,7 @@ class Pose2SegPredictor:
         Returns:
             NumPy arrays.
         """
-        _check_process()
+        check_not_forked()
         poses = check_poses(poses)
         chunks = [
             self._segment_chunk(encoded, poses[start : start + _MAX_CHUNK])

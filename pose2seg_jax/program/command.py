@@ -23,7 +23,7 @@ Cuts the people of photos and videos out: one mask for each pose.
   --weights=FILE     another network than the one of the package
   --quiet            show no progress bar
 
-  --config.prediction.person_score_threshold=0.5    leave more people out who are not sure
+  --config.prediction.person_score_threshold=0.5    leave out who was found unsurely
   --config.prediction.accurate_poses=true           better poses of MoveNet, in more time
   --config.prediction.exclusive=true                a pixel belongs to one person at most
   --config.prediction.flip=true                     a little better, for twice the time

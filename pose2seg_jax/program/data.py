@@ -69,7 +69,7 @@ def open_evaluator(
             persons = evaluation.found_persons(dataset, directory, estimate)
             name = f"Pose2Seg, poses: {poses}"
         else:
-            part_threshold, person_threshold = options.thresholds_of_files()
+            part_threshold, person_threshold = options.thresholds_of(poses)
             persons = evaluation.estimated_persons(
                 poses,
                 dataset,

@@ -253,6 +253,7 @@ def check(command: Command) -> None:
         raise UserError("--weights and --workdir both name a network; leave one out.")
     if "checkpoint" in given and "workdir" not in given:
         raise UserError("--checkpoint has no effect without the --workdir of a run.")
+    _check_pose_fields(command)
     if "skeleton" in given and command.poses in (None, "own", "auto"):
         raise UserError("--skeleton has no effect without --poses=FILE.")
     if "results" in given:
@@ -264,6 +265,31 @@ def check(command: Command) -> None:
         raise UserError(
             "--config.eval.pose_noise has no effect with --poses: it perturbs annotated poses."
         )
+
+
+def _check_pose_fields(command: Command) -> None:
+    """Checks that fields about estimated poses have an effect on those that are used.
+
+    Raises:
+        UserError: one has none.
+    """
+    if command.mode not in ("predict", "eval", "report"):
+        return
+    poses = command.values.get("poses") or ("own" if command.mode == "predict" else None)
+    fields = {"own": ("drop_duplicates",), "auto": ("drop_duplicates", "accurate_poses")}
+    estimated = (
+        "accurate_poses",
+        "part_score_threshold",
+        "person_score_threshold",
+        "drop_duplicates",
+    )
+    without = estimated if poses is None else fields.get(poses, ("accurate_poses",))
+    for name in without:
+        if f"prediction.{name}" in command.overrides:
+            source = "annotated poses" if poses is None else f"--poses={poses}"
+            raise UserError(
+                f"--config.prediction.{name} has no effect with {source}; leave it out."
+            )
 
 
 def refuse_without_effect(command: Command, config: ml_collections.ConfigDict) -> None:

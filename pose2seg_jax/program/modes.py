@@ -115,15 +115,14 @@ def predict(command: Command) -> None:
     # A device is worth its compilations where many photos share them.
     devices = jax.local_devices()[: 1 + len(found) // _PHOTOS_PER_DEVICE]
     poses = command.poses or pose_source.OWN
-    source = pose_source.open_source(
-        poses, found, pose_source.Options.from_config(options, command.skeleton), devices
-    )
+    pose_options = pose_source.Options.from_config(options, command.skeleton)
+    source = pose_source.open_source(poses, found, pose_options, devices)
     identity = {
         "network": trained.weights.fingerprint(),
-        "poses": pose_source.name(poses),
         "skeleton": command.skeleton,
         "dtype": trained.config.dtype,
         **{f"prediction.{name}": value for name, value in options.items()},
+        **pose_source.identity(poses, pose_options),
     }
     job = Job(directory, identity, overwrite=bool(command.overwrite))
     predictors = [
@@ -182,9 +181,15 @@ def convert_weights(command: Command) -> None:
     from pose2seg_jax.weights import convert, movenet_files
 
     source = paths.local(command.values["from"], "--from")
+    if source.parent.resolve() == paths.local(command.output, "--output").parent.resolve() and (
+        paths.local(command.output, "--output").stem == source.stem
+    ):
+        raise UserError(f"--output={command.output}: has the name of --from; name another file.")
     if movenet_files.is_graph_model(source):
+        if command.overrides or command.config_is_named:
+            raise UserError("a config has no effect on MoveNet's file; leave it out.")
         variables, provenance = movenet_files.convert(source)
-        movenet_files.save(command.output, variables, provenance)
+        movenet_files.save(command.output, variables, {**provenance, "versions": _versions()})
         print(f"{movenet_files.KIND} written to {command.output}")
         return
     spec = NetworkSpec.from_config(command.config.model)

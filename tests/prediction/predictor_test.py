@@ -22,6 +22,7 @@ from pose2seg_jax.people import parts
 from pose2seg_jax.people.images import ImageError
 from pose2seg_jax.prediction.inputs import InputError, check_poses
 from pose2seg_jax.prediction.network import Network, predict_rois
+from pose2seg_jax.prediction.pose_estimators import MoveNetPoses
 from pose2seg_jax.weights.files import Weights, WeightsError
 
 
@@ -289,6 +290,7 @@ for fields in ({}, lite, resnet | indices):
 predictor = Pose2SegPredictor.from_weights(tiny_weights(), flip=True)
 with jax.transfer_guard("disallow"):
     assert predictor(image, poses).masks.shape == (1, 60, 80)
+    assert len(predictor(image)) == 0  # MoveNet finds nobody
 keys = jax.random.split(jax.random.key(0), 1)
 assert perturb_poses(keys, poses, np.ones(1), 1.0).shape == (1, 17, 3)
 """
@@ -406,6 +408,17 @@ def test_a_tensor_elsewhere_is_one_clear_error(predictor):
         predictor(OnDevice(), _poses(1))
 
 
+def test_a_missing_part_may_be_anything_under_jit(predictor):
+    run = jax.jit(functools.partial(predict_masks, predictor.network))
+    image, poses = _image(60, 90), _poses(1, 60)
+    poses[0, 15:, 2] = 0
+    expected, _ = run(predictor.variables, image, poses, np.ones(1, bool))
+    for junk in (np.nan, np.inf, 1e30, -50.0, 0.0):
+        poses[0, 15:, :2] = junk
+        found, _ = run(predictor.variables, image, poses, np.ones(1, bool))
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_missing_part_may_be_anything(predictor):
     image, poses = _image(60, 90, 0), _poses(2, 60, 0)
     poses[0, 3:6] = 0
@@ -452,4 +465,7 @@ def test_a_forked_process_is_told_what_to_do(weights, monkeypatch):
     with pytest.raises(InputError, match=r"forked .*get_context\('spawn'\)"):
         predictor(_image(60, 90, 0), _poses(1, 60, 0))
     with pytest.raises(InputError, match="forked"):
-        Pose2SegPredictor.from_weights(weights)
+        predictor(_image(60, 90, 0))
+    for make in (functools.partial(Pose2SegPredictor.from_weights, weights), MoveNetPoses):
+        with pytest.raises(InputError, match="forked"):
+            make()

@@ -6,8 +6,11 @@ import json
 import jax
 import numpy as np
 import pytest
+import safetensors
+import safetensors.numpy
 from conftest import run_mode
 
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.weights import movenet_files
 from pose2seg_jax.weights.files import WeightsError
 
@@ -49,12 +52,14 @@ def test_the_published_file_becomes_the_one_of_the_package(published, tmp_path):
         (lambda c: c["weightsManifest"][0].update(paths=["../x.bin"]), "a file that is not beside it"),
         (lambda c: c["weightsManifest"][0].update(paths=["gone.bin"]), "gone.bin: cannot be read"),
         (lambda c: c["weightsManifest"][0]["weights"][0].update(shape=[-1]), "is no TF.js graph model"),
+        (lambda c: c["weightsManifest"][0]["weights"][0].update(name=["x"]), "is no TF.js graph model"),
+        (lambda c: c["weightsManifest"][0].update(paths=["a\0b"]), "is no TF.js graph model"),
         (
             lambda c: [w.update(name="x" + w["name"]) for w in c["weightsManifest"][0]["weights"]],
             r"is not MoveNet MultiPose Lightning: .*Conv2D_weights is missing.* and \d+ more",
         ),
     ],
-    ids=["manifest", "short", "outside", "gone", "shape", "names"],
+    ids=["manifest", "short", "outside", "gone", "shape", "list", "null", "names"],
 )  # fmt: skip
 def test_files_of_other_models_are_refused(published, tmp_path, change, message):
     with pytest.raises(WeightsError, match=message):
@@ -74,6 +79,34 @@ def test_files_that_are_no_pose_network_are_refused(tmp_path):
         movenet_files.load(tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match=r"make one with main\.py --mode=convert_weights"):
         movenet_files.load(movenet_files.PACKAGED.with_name("coco_human_lite.safetensors"))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"x": 1}', '{"weightsMani'])
+def test_json_of_others_is_named(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match=r"x\.json: is no TF\.js graph model"):
+        run_mode("convert_weights", **{"from": tmp_path / "x.json"}, output=tmp_path / "y")
+
+
+def test_nothing_of_the_users_is_replaced(published, tmp_path):
+    path = _copy(published, tmp_path)
+    for name in ("movenet-multipose.json", "movenet-multipose.bin"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(UserError, match="has the name of --from"):
+            run_mode("convert_weights", **{"from": path}, output=tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [np.float16(np.nan), np.int8(1)])
+def test_tensors_that_hold_no_finite_floats_are_refused(tmp_path, value):
+    with safetensors.safe_open(movenet_files.PACKAGED, "numpy") as opened:
+        metadata = opened.metadata()
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    name = "params/centers/Pointwise_0/Dense_0/bias"
+    tensors[name] = np.full(tensors[name].shape, value)
+    safetensors.numpy.save_file(tensors, tmp_path / "x.safetensors", metadata)
+    with pytest.raises(WeightsError, match=f"{name} holds no finite floats"):
+        movenet_files.load(tmp_path / "x.safetensors")
 
 
 def test_what_float16_cannot_hold_is_not_written(tmp_path):

@@ -7,7 +7,7 @@ from pose2seg_jax.people.parts import OKS_SIGMAS
 from pose2seg_jax.people.pose_files.plausibility import extents
 
 # Two poses that are more alike are one person. Of 12,000 annotated persons of COCO, each two of an image are either
-# below 0.75, or above 0.8 where two annotators labelled one pose; overlapping people of OCHuman are below 0.6.
+# below 0.75, or above 0.8 where two annotators labelled one pose; overlapping people of OCHuman and COCO are below 0.75.
 SAME_PERSON_OKS = 0.8
 _FEWEST_COMMON = 3  # parts: fewer say nothing
 

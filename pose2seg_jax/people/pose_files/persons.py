@@ -13,7 +13,7 @@ from pose2seg_jax.people.pose_files import content as contents
 from pose2seg_jax.people.pose_files.content import FileContent, FilePerson, PoseFileError, image_key
 
 _IMAGE_NAMES = ("image_path", "file_name", "filename", "image_name", "image", "img_path", "img_name")  # fmt: skip
-_SCORES = ("score", "bbox_score", "confidence")
+_SCORES = ("pose_score", "score", "bbox_score", "confidence")
 _PART_SCORES = ("keypoint_scores", "keypoints_scores", "kp_score", "scores", "keypoint_confidence")
 
 

@@ -14,6 +14,8 @@ from pose2seg_jax.alignment import geometry
 from pose2seg_jax.alignment.conventions import CONVENTIONS
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models.movenet import MoveNet
+from pose2seg_jax.prediction.forks import check_not_forked
+from pose2seg_jax.prediction.inputs import InputError, image_array
 from pose2seg_jax.prediction.pose_estimators import decoding
 from pose2seg_jax.prediction.pose_estimators.decoding import PoseCandidates
 from pose2seg_jax.prediction.pose_estimators.estimated_poses import EstimatedPoses
@@ -60,10 +62,12 @@ class MoveNetPoses:
 
         Raises:
             WeightsError: the file is missing or of another network.
+            InputError: a threshold is not between 0 and 1.
         """
-        self._part_threshold = _default(part_score_threshold, PART_SCORE_THRESHOLD)
-        usual = ACCURATE_PERSON_SCORE_THRESHOLD if accurate else PERSON_SCORE_THRESHOLD
-        self._person_threshold = _default(person_score_threshold, usual)
+        check_not_forked()
+        part, person = thresholds(accurate=accurate)
+        self._part_threshold = _threshold(part_score_threshold, part)
+        self._person_threshold = _threshold(person_score_threshold, person)
         self._sides = ACCURATE_SIDES if accurate else SIDES
         self._flip, self._device = flip, device
         self._variables = jax.device_put(movenet_files.load(path), device)
@@ -74,12 +78,14 @@ class MoveNetPoses:
         state = {k: v for k, v in self.__dict__.items() if k not in ("_find", "_device")}
         return _unpickle, (state | {"_variables": jax.device_get(self._variables)},)
 
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> EstimatedPoses:
+    def __call__(self, image: Any) -> EstimatedPoses:
         """Returns the persons of an image, the surest first.
 
-        A person's score is the root of MoveNet's, sqrt(centre) times the mean of the part scores: its product with the mask
+        The image is anything that `Pose2SegPredictor` takes.         A person's score is the root of MoveNet's, sqrt(centre) times the mean of the part scores: its product with the mask
         score orders masks best (docs/experiments.md).
         """
+        check_not_forked()
+        image = image_array(image)
         canvases = [_CENTERS.letterbox_image(image, side)[None] for side in self._sides]
         size = np.asarray(image.shape[:2], np.float32)
         given = jax.device_put((canvases, size), self._device)
@@ -124,8 +130,18 @@ def find_people(
     return decoding.without_duplicates(decoding.merged(found), limit)
 
 
-def _default(value: float | None, default: float) -> float:
-    return default if value is None else value
+def thresholds(*, accurate: bool) -> tuple[float, float]:
+    """Returns the usual thresholds of parts and of persons."""
+    person = ACCURATE_PERSON_SCORE_THRESHOLD if accurate else PERSON_SCORE_THRESHOLD
+    return PART_SCORE_THRESHOLD, person
+
+
+def _threshold(value: float | None, usual: float) -> float:
+    if value is None:
+        return usual
+    if isinstance(value, str) or not 0 <= value <= 1:
+        raise InputError(f"a threshold is {value!r}; it must be a number between 0 and 1.")
+    return value
 
 
 def _unpickle(state: dict[str, Any]) -> MoveNetPoses:

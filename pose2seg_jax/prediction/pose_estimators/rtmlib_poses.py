@@ -3,7 +3,6 @@
 import numpy as np
 
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.people.pose_files import visibilities_from_scores
 from pose2seg_jax.prediction.pose_estimators.estimated_poses import EstimatedPoses, PoseEstimator
 
 
@@ -49,9 +48,9 @@ def rtmo(
     def estimate(image: np.ndarray) -> EstimatedPoses:
         points, scores = body(image[..., ::-1])  # it takes BGR, as OpenCV reads
         # Its coordinates are pixel indices, ours have the first pixel's centre at .5.
-        poses = np.concatenate([points + 0.5, scores[..., None]], axis=-1).astype(np.float32)
-        poses = visibilities_from_scores(poses, score_threshold)
-        seen = poses[..., 2] > 0
+        seen = scores >= score_threshold
+        visibility = np.where(seen, 2, 0)
+        poses = np.concatenate([points + 0.5, visibility[..., None]], axis=-1).astype(np.float32)
         # A person's score is the mean of the parts that are there; rtmlib keeps none of its own.
         known = np.sum(scores * seen, axis=1) / np.maximum(np.sum(seen, axis=1), 1)
         found = np.any(seen, axis=1)  # nobody is one pose of zeros there

@@ -9,6 +9,7 @@ from conftest import ROOT
 
 from pose2seg_jax.people import coco
 from pose2seg_jax.people.parts import FLIPPED_PARTS, OKS_SIGMAS
+from pose2seg_jax.prediction.inputs import InputError
 from pose2seg_jax.prediction.pose_estimators import MoveNetPoses
 
 
@@ -41,6 +42,7 @@ def _best(persons, poses):
 def test_the_couple_is_found(couple, options):
     photo, persons = couple
     found = MoveNetPoses(**options)(photo)
+    assert len(found.poses) == 2  # nobody twice
     assert min(_best(persons, found.poses)) > 0.6
     assert found.poses.dtype == np.float32
     assert np.all(np.diff(found.scores) <= 0)
@@ -59,6 +61,36 @@ def test_coordinates_are_those_of_the_photo(couple, estimate):
     mirrored = estimate(photo[:, ::-1]).poses[:, np.asarray(FLIPPED_PARTS)]
     mirrored[..., 0] = photo.shape[1] - mirrored[..., 0]
     assert min(_best(persons, mirrored)) > 0.6
+
+
+def test_with_flip_a_mirrored_photo_has_the_mirrored_poses(couple):
+    photo, _ = couple
+    estimate = MoveNetPoses(flip=True)
+    # The shorter side has an even number of pixels beside it on both canvases, so these mirror each other exactly.
+    plain, mirrored = (estimate(np.ascontiguousarray(p)) for p in (photo, photo[:, ::-1]))
+    assert len(plain.poses) == len(mirrored.poses)
+    back = mirrored.poses[:, np.asarray(FLIPPED_PARTS)]
+    back[..., 0] = photo.shape[1] - back[..., 0]
+    gaps = np.abs(back[..., :2] - plain.poses[..., :2])
+    assert np.median(gaps) < 0.02  # single weak parts may jump
+    # Without flip, MoveNet's poses lie to one side by its bias.
+    once = MoveNetPoses()(photo).poses[..., 0]
+    assert abs(np.median(once - plain.poses[..., 0])) < 0.5
+
+
+@pytest.mark.parametrize("threshold", [-1.0, 2.0, float("nan")])
+def test_thresholds_are_between_0_and_1(threshold):
+    with pytest.raises(InputError, match="must be a number between 0 and 1"):
+        MoveNetPoses(person_score_threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((9, 9, 4), np.uint8), np.zeros((0, 9, 3), np.uint8)],
+)  # fmt: skip
+def test_what_is_no_image_is_refused(estimate, image):
+    with pytest.raises(InputError, match=r"expected uint8 of shape \(H, W, 3\)"):
+        estimate(image)
 
 
 def test_thresholds_leave_parts_and_persons_out(couple):
