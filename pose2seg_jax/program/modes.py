@@ -4,7 +4,9 @@ import hashlib
 import importlib.metadata
 import logging
 import os
+import pathlib
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -181,17 +183,17 @@ def convert_weights(command: Command) -> None:
     from pose2seg_jax.weights import convert, movenet_files
 
     source = paths.local(command.values["from"], "--from")
-    if source.parent.resolve() == paths.local(command.output, "--output").parent.resolve() and (
-        paths.local(command.output, "--output").stem == source.stem
-    ):
-        raise UserError(f"--output={command.output}: has the name of --from; name another file.")
     if movenet_files.is_graph_model(source):
         if command.overrides or command.config_is_named:
             raise UserError("a config has no effect on MoveNet's file; leave it out.")
         variables, provenance = movenet_files.convert(source)
+        _check_not_read(
+            command, [source.with_name(s["file"]) for s in provenance["converted_from"]]
+        )
         movenet_files.save(command.output, variables, {**provenance, "versions": _versions()})
         print(f"{movenet_files.KIND} written to {command.output}")
         return
+    _check_not_read(command, [source])
     spec = NetworkSpec.from_config(command.config.model)
     key = random_roots.key(command.config.seed, "initialisation")
     converted = convert.convert(spec, source, key)
@@ -206,6 +208,13 @@ def convert_weights(command: Command) -> None:
     print(f"{converted.kind} written to {command.output}")
     if converted.unused:
         print(f"not used: {', '.join(converted.unused)}")
+
+
+def _check_not_read(command: Command, files: Sequence[pathlib.Path]) -> None:
+    """Refuses an output that is one of the files that are converted."""
+    target = paths.local(command.output, "--output").resolve()
+    if target in [file.resolve() for file in files]:
+        raise UserError(f"--output={command.output}: is a file of --from; name another one.")
 
 
 def make_templates(command: Command) -> None:

@@ -92,7 +92,7 @@ def test_nothing_of_the_users_is_replaced(published, tmp_path):
     path = _copy(published, tmp_path)
     for name in ("movenet-multipose.json", "movenet-multipose.bin"):
         before = (tmp_path / name).read_bytes()
-        with pytest.raises(UserError, match="has the name of --from"):
+        with pytest.raises(UserError, match="is a file of --from"):
             run_mode("convert_weights", **{"from": path}, output=tmp_path / name)
         assert (tmp_path / name).read_bytes() == before
 
