@@ -8,7 +8,6 @@ given, in turns. The photo is one of examples/.
 
 import functools
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ import numpy as np
 import PIL.Image
 
 from benchmarks import rows
+from benchmarks.stages import measured
 from benchmarks.training import matrix_rate
 from pose2seg_jax import Pose2SegPredictor
 from pose2seg_jax.alignment.conventions import CONVENTIONS
@@ -30,12 +30,6 @@ _SIZE = (640, 480)  # width, height
 _REPEATS = 7
 
 
-def _compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], float]:
-    """A call that waits for its result, and how many operations it takes."""
-    made: Any = jax.jit(function).lower(*arguments).compile()
-    return lambda: jax.block_until_ready(made(*arguments)), made.cost_analysis()["flops"]
-
-
 def main() -> None:
     options = rows.parser(__doc__.splitlines()[0]).parse_args()
     photo = PIL.Image.open(_PHOTO).convert("RGB")
@@ -45,28 +39,24 @@ def main() -> None:
     side, variables = SIDES[0], jax.device_put(movenet_files.load())
     letterbox = functools.partial(CONVENTIONS["pixel_centers"].letterbox_image, image, side)
     canvas = jnp.asarray(letterbox()[None])
-    network, operations = _compiled(MoveNet().apply, variables, canvas)
-    maps = jax.tree.map(lambda values: values[0], network())
+    find_maps: Any = jax.jit(MoveNet().apply)
+    maps = jax.tree.map(lambda values: values[0], find_maps(variables, canvas))
 
     def decode(maps: Any) -> Any:
         return decoding.without_duplicates(decoding.decode(maps), decoding.SAME_PERSON_OKS)
 
-    decoded, _ = _compiled(decode, maps)
     rate = matrix_rate("float32")
+    fitting = rows.seconds(letterbox, _REPEATS)
+    network, operations = measured(MoveNet().apply, variables, canvas)
+    decoding_time, _ = measured(decode, maps)
     floor = 1e3 * operations / rate
-    times = {
-        "letterbox": rows.seconds(letterbox, _REPEATS),
-        "network": rows.seconds(network, _REPEATS),
-        "decoding": rows.seconds(decoded, _REPEATS),
-    }
-    milliseconds = {name: 1e3 * seconds for name, seconds in times.items()}
     part = f"poses, {side} px"
     beside = f"{operations / 1e9:.3g} GFLOP at {rate / 1e9:.0f} GFLOP/s"
     made = [
-        rows.Row(part, "letterbox, on the host", milliseconds["letterbox"], "ms", None, None),
-        rows.Row(part, "MoveNet", milliseconds["network"], "ms", beside, floor),
+        rows.Row(part, "letterbox, on the host", 1e3 * fitting, "ms"),
+        rows.Row(part, "MoveNet", 1e3 * network, "ms", beside, floor),
         rows.Row(
-            part, "decoding for 30 people", milliseconds["decoding"], "ms", "MoveNet", milliseconds["network"],
+            part, "decoding for 30 people", 1e3 * decoding_time, "ms", "MoveNet", 1e3 * network,
         ),
     ]  # fmt: skip
     plain, accurate = MoveNetPoses(), MoveNetPoses(accurate=True)

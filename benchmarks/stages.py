@@ -26,8 +26,8 @@ _REPEATS = 7
 _PERSONS = 8
 
 
-def _measured(function: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
-    """Seconds and operations of a call."""
+def measured(function: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
+    """Returns the seconds and the operations of a compiled call."""
     made: Any = jax.jit(function).lower(*arguments).compile()
     taken = rows.seconds(lambda: jax.block_until_ready(made(*arguments)), _REPEATS)
     return taken, made.cost_analysis()["flops"]
@@ -68,13 +68,13 @@ def main() -> None:
     rate = matrix_rate(config.dtype)
 
     def product(what: str, count: int, function: Callable[..., Any], *arguments: Any) -> rows.Row:
-        taken, operations = (value / count for value in _measured(function, *arguments))
+        taken, operations = (value / count for value in measured(function, *arguments))
         beside = f"{operations / 1e9:.3g} GFLOP at {rate / 1e9:.0f} GFLOP/s"
         return rows.Row("stage", what, 1e3 * taken, "ms", beside, 1e3 * operations / rate)
 
     def copy(what: str, function: Callable[..., Any], *arguments: Any) -> rows.Row:
-        taken, _ = _measured(function, *arguments)
-        copying, _ = _measured(lambda x: 2 * x, jax.jit(function)(*arguments))
+        taken, _ = measured(function, *arguments)
+        copying, _ = measured(lambda x: 2 * x, jax.jit(function)(*arguments))
         return rows.Row("stage", what, 1e3 * taken, "ms", "doubling what it writes", 1e3 * copying)
 
     rows.publish(

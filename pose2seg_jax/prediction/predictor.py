@@ -46,8 +46,8 @@ class Pose2SegPredictor:
         result = predictor(image)                 # masks, boxes, scores, poses, to_coco()
         result = predictor(image, poses)          # of these poses
 
-    The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons: eight
-    compilations at most, whatever the photos are, each at the first image that needs it (the cost:
+    The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons, and MoveNet where no poses are given:
+    eight compilations at most, whatever the photos are, each at the first image that needs it (the cost:
     docs/prediction.md). Masks go to the image on the host. Several threads may share one predictor.
     """
 

@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from pose2seg_jax.errors import UserError, run_program
 from pose2seg_jax.prediction.defaults import defaults_of_prediction
-from pose2seg_jax.program import outputs
+from pose2seg_jax.program import outputs, pose_source
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]  # of main.py and configs/
 _DEFAULT_CONFIG = "configs/coco_human.py"
@@ -254,7 +254,7 @@ def check(command: Command) -> None:
     if "checkpoint" in given and "workdir" not in given:
         raise UserError("--checkpoint has no effect without the --workdir of a run.")
     _check_pose_fields(command)
-    if "skeleton" in given and command.poses in (None, "own", "auto"):
+    if "skeleton" in given and command.poses in (None, pose_source.OWN, pose_source.RTMO):
         raise UserError("--skeleton has no effect without --poses=FILE.")
     if "results" in given:
         for name in sorted(given & {*_NETWORK, "poses", "output"}):
@@ -275,8 +275,12 @@ def _check_pose_fields(command: Command) -> None:
     """
     if command.mode not in ("predict", "eval", "report"):
         return
-    poses = command.values.get("poses") or ("own" if command.mode == "predict" else None)
-    fields = {"own": ("drop_duplicates",), "auto": ("drop_duplicates", "accurate_poses")}
+    usual = pose_source.OWN if command.mode == "predict" else None
+    poses = command.values.get("poses") or usual
+    fields = {
+        pose_source.OWN: ("drop_duplicates",),
+        pose_source.RTMO: ("drop_duplicates", "accurate_poses"),
+    }
     estimated = (
         "accurate_poses",
         "part_score_threshold",

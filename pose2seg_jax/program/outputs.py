@@ -94,7 +94,6 @@ def draw(
     kinds: Collection[str],
     picture: np.ndarray,
     result: Result,
-    poses: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Returns the pictures of a photo, or of a frame, by the names of their files.
 
@@ -103,11 +102,10 @@ def draw(
         kinds: of KINDS; what is no picture is left to others.
         picture: (H, W, 3) uint8.
         result: its persons.
-        poses: (P, 17, 3) of the persons.
     """
     made: dict[str, np.ndarray] = {}
     if "overlay" in kinds:
-        made[_file_name(name, "overlay")] = overlays.overlay(picture, result.rles, poses)
+        made[_file_name(name, "overlay")] = overlays.overlay(picture, result.rles, result.poses)
     if "labels" in kinds:
         made[_file_name(name, "labels")] = result.label_map()
     if "cutouts" in kinds:

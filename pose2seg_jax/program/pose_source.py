@@ -118,7 +118,7 @@ def is_estimator(poses: str) -> bool:
 
 
 def open_estimator(poses: str, options: Options, device: jax.Device | None = None) -> PoseEstimator:
-    """Returns the pose estimator that `--poses` names.
+    """Returns the pose estimator that `--poses` names. Several threads may share it.
 
     Args:
         poses: "own" for our own pose network, "auto" for RTMO.
@@ -139,8 +139,11 @@ def open_estimator(poses: str, options: Options, device: jax.Device | None = Non
         )
     estimate = pose_estimators.rtmo(score_threshold=part)
 
+    lock = threading.Lock()
+
     def sure(image: np.ndarray) -> EstimatedPoses:
-        found = estimate(image)
+        with lock:
+            found = estimate(image)
         kept = found.scores >= person
         return EstimatedPoses(found.poses[kept], found.scores[kept])
 
@@ -162,9 +165,9 @@ def open_source(
         UserError: the file cannot be used, or knows none of the photos.
     """
     if poses == OWN:
-        return _Own(options, devices)
+        return _Estimators([open_estimator(OWN, options, device) for device in devices])
     if poses == RTMO:
-        return _Rtmo(options)
+        return _Estimators([open_estimator(RTMO, options)])
     return _PoseFile(poses, photos, options)
 
 
@@ -226,8 +229,11 @@ class _PoseFile:
         return _without_weak(found, self._threshold, self._path)
 
 
-class _Estimator:
-    """Poses of photos and frames by an estimator."""
+class _Estimators:
+    """Poses of photos and frames by estimators, which take turns."""
+
+    def __init__(self, estimators: Sequence[PoseEstimator]):
+        self._in_turn = itertools.cycle(estimators)
 
     def state(self, photo: Photo) -> str:
         return "estimated"
@@ -240,26 +246,7 @@ class _Estimator:
         return lambda index, picture: self._persons(video.frame_id(index), picture)
 
     def _persons(self, name: int | str, picture: np.ndarray) -> ImagePoses:
-        raise NotImplementedError
-
-
-class _Own(_Estimator):
-    def __init__(self, options: Options, devices: Sequence[jax.Device]):
-        self._in_turn = itertools.cycle([open_estimator(OWN, options, d) for d in devices])
-
-    def _persons(self, name: int | str, picture: np.ndarray) -> ImagePoses:
         found = next(self._in_turn)(picture)
-        return ImagePoses(name, found.poses, found.scores)
-
-
-class _Rtmo(_Estimator):
-    def __init__(self, options: Options):
-        self._estimate = open_estimator(RTMO, options)
-        self._lock = threading.Lock()
-
-    def _persons(self, name: int | str, picture: np.ndarray) -> ImagePoses:
-        with self._lock:
-            found = self._estimate(picture)
         return ImagePoses(name, found.poses, found.scores)
 
 

@@ -133,7 +133,7 @@ class Prediction:
             result = self._ask(number, picture, found)
         except InputError as error:  # of poses that nothing can be done with
             raise PoseFileError(f"{photo.path}: {error}") from None
-        files = self._write(str(photo.name), self._pictures, picture, result, found)
+        files = self._write(str(photo.name), self._pictures, picture, result)
         return Done(result.to_coco(_result_id(photo, found)), files, self._pictures), found
 
     def _write(
@@ -142,10 +142,9 @@ class Prediction:
         kinds: Sequence[str],
         picture: np.ndarray,
         result: Result,
-        found: ImagePoses,
     ) -> list[str]:
         """Writes the pictures of a photo or a frame; returns their names."""
-        made = outputs.draw(name, kinds, picture, result, found.poses)
+        made = outputs.draw(name, kinds, picture, result)
         self._job.claim(list(made))
         outputs.write(self._job.directory, made)
         return list(made)
@@ -217,16 +216,16 @@ class Prediction:
 
         def note(frame: _Frame, future: concurrent.futures.Future) -> None:
             result, found = future.result()
-            ids = tracker.update(found.poses, result.rles)
+            ids = tracker.update(result.poses, result.rles)
             self._left_out.update(found.left_out)
             for entry, track in zip(result.to_coco(found.image_id), ids.tolist(), strict=True):
                 done.entries.append({**entry, "track_id": track})
             name = outputs.frame_name(photo.name, frame.number)
             others = [kind for kind in self._pictures if kind != "overlay"]
-            done.files.extend(self._write(name, others, frame.picture, result, found))
+            done.files.extend(self._write(name, others, frame.picture, result))
             if writer is not None:
                 colors = overlays.person_colors(max(ids, default=0))[ids - 1]
-                drawn = overlays.overlay(frame.picture, result.rles, found.poses, colors)
+                drawn = overlays.overlay(frame.picture, result.rles, result.poses, colors)
                 writer.write(drawn, frame.time)
 
         frames = (_Frame(index, *frame) for index, frame in enumerate(video.frames()))

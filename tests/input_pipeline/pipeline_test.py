@@ -1,6 +1,5 @@
 """The tf.data streams and the TFDS builder, on drawn people."""
 
-import functools
 import io
 import json
 import os
@@ -13,8 +12,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import scipy.ndimage
+import stream_fixtures
 import tensorflow as tf
-from conftest import ROOT, augment_options, draw_masks, standing_pose, tiny_config, write_coco
+from conftest import ROOT, draw_masks, standing_pose, tiny_config, write_coco
 
 from input_pipeline import pipeline
 from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
@@ -23,18 +23,6 @@ from pose2seg_jax.alignment.conventions import CONVENTIONS
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import coco
 from pose2seg_jax.people.batches import TrainBatch
-from pose2seg_jax.program import data
-from pose2seg_jax.training import augment
-from pose2seg_jax.training.options import TrainOptions
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    write_coco(root / "coco", {"train2017": [1, 2, 1, 1, 3, 1, 1, 2], "val2017": [1, 7, 2, 1, 1]})
-    config = tiny_config(root / "coco", root / "tfds")
-    builder = coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "train")
-    return builder, config
 
 
 @pytest.mark.parametrize("size", [(200, 240), (700, 500), (90, 1100), (1, 1)])
@@ -64,48 +52,9 @@ def test_nobody_is_an_empty_window():
     assert np.all(np.isfinite(matrix))
 
 
-def _record(encoded, size, pose, bbox, to_mask):
-    """An image (its bytes) of one person who covers the whole window of the mask."""
-    packed = np.full(coco_human.MASK_SIDE**2 // 8, 255, np.uint8)
-    return {
-        "image": tf.constant(encoded), "image_id": tf.constant(1, tf.int64),
-        "height": tf.constant(size[0]), "width": tf.constant(size[1]),
-        "persons": {
-            "id": tf.constant([1], tf.int64), "pose": tf.constant(pose[None]),
-            "bbox": tf.constant([bbox]), "mask": tf.constant([packed.tobytes()]),
-            "to_mask": tf.constant(to_mask[None]),
-        },
-    }  # fmt: skip
-
-
-def _batch_of(read, copies=1):
-    """Some copies of one `read_example` as a device gets them, each an example of its own."""
-    read = {name: np.asarray(values) for name, values in read.items()}
-    count = len(read["poses"])
-    whole = {n: read[n][None].repeat(copies, 0) for n in ("frames", "to_frame", "sizes", "views")}
-    persons = {n: np.concatenate([read[n]] * copies) for n in ("poses", "masks", "to_mask")}
-    return TrainBatch(
-        **whole,
-        **persons,
-        example=np.arange(copies, dtype=np.uint32),
-        image_index=np.arange(copies, dtype=np.int32).repeat(count),
-        valid=np.ones(copies * count, bool),
-        person_key=np.ones(copies * count, np.uint32),
-    )
-
-
-def _stream_options(config):
-    return data.stream_options(config, TrainOptions.from_config(config))
-
-
-def _to_canvas(config):
-    options, side = augment_options(config), config.model.image_size
-    return functools.partial(augment.move_to_canvas, options, side, config.seed)
-
-
 def _batches(prepared, **options):
     builder, config = prepared
-    return pipeline.train_batches(builder, _stream_options(config), **options)
+    return pipeline.train_batches(builder, stream_fixtures.stream_options(config), **options)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +75,8 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
     PIL.Image.fromarray(smooth).save(buffer, suffix, quality=98, subsampling=0)
     pose = standing_pose(2, 2, size[0] / 2)
     _, to_mask = coco_human.mask_square(np.ones(size, np.uint8))
-    example = _record(buffer.getvalue(), size, pose, [0.0, 0, 10, 10], to_mask)
-    options = _stream_options(config)
+    example = stream_fixtures.record(buffer.getvalue(), size, pose, [0.0, 0, 10, 10], to_mask)
+    options = stream_fixtures.stream_options(config)
     framed = pipeline.read_example(example, tf.constant(1, tf.int64), options)
     framed = {name: values.numpy() for name, values in framed.items()}
     side = framed["frames"].shape[0]
@@ -135,7 +84,7 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
     used = framed["to_frame"][[0, 1], [0, 1]] * [size[1], size[0]]
     assert np.all(used <= side + 1e-3)
     assert max(used) >= min(0.95 * 256, max(size)) - 1  # no detail is lost
-    canvas = _to_canvas(config)(_batch_of(framed))
+    canvas = stream_fixtures.to_canvas(config)(stream_fixtures.batch_of(framed))
     expected = CONVENTIONS["pixel_centers"].letterbox_image(smooth, 256).astype(float)
     rows, columns = np.nonzero(expected.max(-1))
     inner = np.s_[rows.min() + 3 : rows.max() - 2, columns.min() + 3 : columns.max() - 2]
@@ -149,13 +98,13 @@ def test_frames_are_the_image_at_the_resolution_of_the_canvas(tmp_path, size, su
 def test_the_frame_holds_no_more_than_images_of_coco_fill(tmp_path, canvas, side):
     config = tiny_config(tmp_path, tmp_path)
     config.model.image_size = canvas
-    assert _stream_options(config).frame_side == side
+    assert stream_fixtures.stream_options(config).frame_side == side
 
 
 def test_training_batches_have_fixed_shapes_and_matching_contents(prepared):
     _, config = prepared
     batches = _batches(prepared, position=0, num_devices=2)
-    to_canvas = jax.jit(_to_canvas(config))
+    to_canvas = jax.jit(stream_fixtures.to_canvas(config))
     valid = 0
     for _ in range(6):
         batch, ids = next(batches)

@@ -1,6 +1,5 @@
 """`MoveNetPoses`: poses by MoveNet MultiPose, the pose network of the package."""
 
-import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -71,25 +70,30 @@ class MoveNetPoses:
         self._sides = ACCURATE_SIDES if accurate else SIDES
         self._flip, self._device = flip, device
         self._variables = jax.device_put(movenet_files.load(path), device)
-        self._find = jax.jit(functools.partial(find_people, flip=flip))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles the weights and settings; what was compiled is compiled again where it is unpickled."""
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_find", "_device")}
-        return _unpickle, (state | {"_variables": jax.device_get(self._variables)},)
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickles the weights and settings; it runs on JAX's own device where it is unpickled."""
+        return {**self.__dict__, "_device": None}
 
     def __call__(self, image: Any) -> EstimatedPoses:
         """Returns the persons of an image, the surest first.
 
-        The image is anything that `Pose2SegPredictor` takes.         A person's score is the root of MoveNet's, sqrt(centre) times the mean of the part scores: its product with the mask
+        A person's score is the root of MoveNet's, sqrt(centre) times the mean of the part scores: its product with the mask
         score orders masks best (docs/experiments.md).
+
+        Args:
+            image: anything that `Pose2SegPredictor` takes.
+
+        Raises:
+            InputError: it is no image.
+            ImageError: a file that cannot be read.
         """
         check_not_forked()
         image = image_array(image)
         canvases = [_CENTERS.letterbox_image(image, side)[None] for side in self._sides]
         size = np.asarray(image.shape[:2], np.float32)
         given = jax.device_put((canvases, size), self._device)
-        found = self._find(self._variables, *given)
+        found = _find_people(self._variables, *given, flip=self._flip)
         points, part_scores, scores, _ = map(np.asarray, jax.device_get(found))
         scores, seen = np.sqrt(scores), part_scores >= self._part_threshold
         kept = (scores >= self._person_threshold) & (scores > 0) & np.any(seen, axis=1)
@@ -130,6 +134,9 @@ def find_people(
     return decoding.without_duplicates(decoding.merged(found), limit)
 
 
+_find_people = jax.jit(find_people, static_argnames="flip")
+
+
 def thresholds(*, accurate: bool) -> tuple[float, float]:
     """Returns the usual thresholds of parts and of persons."""
     person = ACCURATE_PERSON_SCORE_THRESHOLD if accurate else PERSON_SCORE_THRESHOLD
@@ -142,11 +149,3 @@ def _threshold(value: float | None, usual: float) -> float:
     if isinstance(value, str) or not 0 <= value <= 1:
         raise InputError(f"a threshold is {value!r}; it must be a number between 0 and 1.")
     return value
-
-
-def _unpickle(state: dict[str, Any]) -> MoveNetPoses:
-    made = MoveNetPoses.__new__(MoveNetPoses)
-    made.__dict__.update(state, _device=None)
-    made._variables = jax.device_put(state["_variables"])
-    made._find = jax.jit(functools.partial(find_people, flip=state["_flip"]))
-    return made
