@@ -140,6 +140,9 @@ def _training(rng: np.random.Generator) -> list[rows.Row]:
             bits,
             jnp.asarray(identity),
             jnp.ones(_COUNT, bool),
+            jnp.zeros((1, 0, 17, 3)),
+            bits[:1],
+            jnp.asarray(identity[:1]),
         )
         return augment.align_packed_masks(canvas, matrices, _ROI)
 

@@ -103,7 +103,8 @@ def main() -> None:
         frames = [frame for frame, _ in video.frames()]
         decoding = time.perf_counter() - start
     poses_of = given.of_video(found[0], len(frames))
-    poses = [poses_of(index, frame).poses for index, frame in enumerate(frames)]
+    persons = [poses_of(index, frame) for index, frame in enumerate(frames)]
+    poses = [found.poses for found in persons if found is not None]
     for count in {len(pose) for pose in poses}:  # compiled before anything is measured
         predictor(frames[0], poses[0][:1].repeat(count, axis=0))
     start = time.perf_counter()

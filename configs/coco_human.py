@@ -32,6 +32,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.coco_dir = ml_collections.config_dict.placeholder(str)
     # Where TFDS keeps prepared data; empty for its default, ~/tensorflow_datasets.
     config.dataset.data_dir = ml_collections.config_dict.placeholder(str)
+    # A COCO file that names all people of its training images, perhaps without masks: the pose heads learn from it. Empty
+    # where person_keypoints_train2017.json names all people, as COCO's does.
+    config.dataset.train_poses = ml_collections.config_dict.placeholder(str)
 
     # Augmentation of the image, about its centre. The paper names none; the authors flip.
     config.augment = ml_collections.ConfigDict()
@@ -72,12 +75,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone.features = 256  # (paper)
     config.model.backbone.depth = 4  # (Newell et al. 2016)
     config.model.branch = ml_collections.ConfigDict()
-    config.model.branch.name = "paper"  # or "lean", see coco_human_lean.py
+    config.model.branch.name = "paper"  # or "lean", see coco_human_lean.py; "off" for poses alone
     config.model.branch.features = 256  # (authors' code)
     config.model.branch.units = 10  # (paper)
     config.model.branch.head_features = 128  # (authors' code)
     config.model.branch.stem_features = 256  # (authors' code)
     config.model.branch.stem_kernel = 7  # (authors' code)
+    config.model.pose_head = ml_collections.ConfigDict()
+    # "associative_embedding" for a network that finds the poses too (coco_human_ae.py), or "off".
+    config.model.pose_head.name = "off"
     config.model.alignment = ml_collections.ConfigDict()
     # "affine_align" (paper), "cvpr2019" (that version's rule) or, for comparison, "box": the ROI is the true box,
     # as a perfect detector's.
@@ -88,6 +94,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.loss = ml_collections.ConfigDict()
     config.loss.dice = 0.0  # weight of a Dice loss beside the cross-entropy (ours)
+    config.loss.poses = 1.0  # weight of the pose heads' loss beside that of the masks (ours)
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 2e-4  # (authors' code)

@@ -32,13 +32,15 @@ def choose_view(
         options: see `CropOptions`. A square that is no smaller than the image is not used.
     """
     u = tf.random.stateless_uniform([3], seed)
-    box = boxes[tf.cast(u[1] * tf.cast(tf.shape(boxes)[0], tf.float32), tf.int32)]
+    whole = tf.stack([0.0, 0.0, size[1], size[0]])
+    box = tf.concat([boxes, whole[None]], axis=0)  # where nobody is, the image
+    box = box[tf.cast(u[1] * tf.cast(tf.shape(boxes)[0], tf.float32), tf.int32)]
     low, high = options.margin
     side = (low + u[2] * (high - low)) * tf.maximum(box[2], box[3])
     center = box[:2] + box[2:] / 2
     square = tf.concat([center - side / 2, center + side / 2], axis=0)
     crops = (u[0] < options.probability) & (side < tf.reduce_max(size))
-    return tf.where(crops, square, tf.stack([0.0, 0.0, size[1], size[0]]))
+    return tf.where(crops, square, whole)
 
 
 def cut_out(

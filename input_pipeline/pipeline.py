@@ -19,7 +19,7 @@ from input_pipeline import crops as crop_views
 from input_pipeline.coco_human.coco_human_dataset_builder import MASK_SIDE
 from input_pipeline.crops import CropOptions
 from pose2seg_jax import parallel, random_roots
-from pose2seg_jax.people.batches import BatchIds, TrainBatch
+from pose2seg_jax.people.batches import MAX_POSES, BatchIds, TrainBatch
 
 # No accelerator belongs to TensorFlow here; it would take the memory that JAX needs.
 with contextlib.suppress(RuntimeError):  # where the user's program used TensorFlow before
@@ -152,11 +152,12 @@ def read_example(
         "views": view,
         "image_id": example["image_id"],
         "poses": persons["pose"],
-        "masks": tf.ensure_shape(
-            tf.io.decode_raw(persons["mask"], tf.uint8), [None, MASK_SIDE**2 // 8]
-        ),
+        "masks": tf.reshape(tf.io.decode_raw(persons["mask"], tf.uint8), [-1, MASK_SIDE**2 // 8]),
         "to_mask": persons["to_mask"],
         "person_id": persons["id"],
+        "image_poses": _fill(example["poses"], MAX_POSES),
+        "ignored": _ignored(example["ignored"]),
+        "to_ignored": example["to_ignored"],
     }
 
 
@@ -172,13 +173,16 @@ def _pack(batch: dict[str, Any], slots: int, seed: int) -> tuple[TrainBatch, Bat
     count = tf.size(picked)
 
     def fill(values):
-        values = tf.gather(values, picked)
-        padded = tf.pad(values, [[0, slots - count]] + [[0, 0]] * (len(values.shape) - 1))
-        return tf.ensure_shape(padded, [slots, *values.shape[1:]])
+        return _fill(tf.gather(values, picked), slots)
 
     ids = fill(person_id.values)
     persons = {name: fill(batch[name].values) for name in ("poses", "masks", "to_mask")}
-    whole = {name: batch[name] for name in ("frames", "to_frame", "sizes", "views", "example")}
+    whole = {
+        name: batch[name]
+        for name in (
+            "frames", "to_frame", "sizes", "views", "example", "image_poses", "ignored", "to_ignored",
+        )
+    }  # fmt: skip
     packed = TrainBatch(
         **whole,
         **persons,
@@ -187,6 +191,20 @@ def _pack(batch: dict[str, Any], slots: int, seed: int) -> tuple[TrainBatch, Bat
         person_key=tf.cast(ids % 2**32, tf.uint32),
     )
     return packed, BatchIds(batch["image_id"], ids)
+
+
+def _fill(values: tf.Tensor, slots: int) -> tf.Tensor:
+    """Values in a fixed number of slots, zeros behind them."""
+    rest = slots - tf.shape(values)[0]
+    padded = tf.pad(values, [[0, rest]] + [[0, 0]] * (len(values.shape) - 1))
+    return tf.ensure_shape(padded, [slots, *values.shape[1:]])
+
+
+def _ignored(packed: tf.Tensor) -> tf.Tensor:
+    """The bits of a square; zeros for an empty string."""
+    size = MASK_SIDE**2 // 8
+    decoded = tf.io.decode_raw(packed, tf.uint8)
+    return tf.ensure_shape(tf.pad(decoded, [[0, size - tf.size(decoded)]]), [size])
 
 
 def _seed(seed: int, root: random_roots.Root, number: tf.Tensor) -> tf.Tensor:

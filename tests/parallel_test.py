@@ -37,6 +37,9 @@ def _batch(rng):
         # Devices hold different numbers of persons.
         valid=np.array([1, 1, 1, 0, 0, 0, 1, 1], bool),
         person_key=np.arange(11, 19, dtype=np.uint32),
+        image_poses=poses.reshape(4, 2, 17, 3),
+        ignored=np.packbits(masks[::2].reshape(4, -1), axis=-1),
+        to_ignored=np.stack([identity] * 4),
     )
 
 

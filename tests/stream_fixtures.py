@@ -42,6 +42,8 @@ def record(encoded, size, pose, bbox, to_mask):
             "bbox": tf.constant([bbox]), "mask": tf.constant([packed.tobytes()]),
             "to_mask": tf.constant(to_mask[None]),
         },
+        "poses": tf.constant(pose[None]), "ignored": tf.constant(b""),
+        "to_ignored": tf.eye(2, 3),
     }  # fmt: skip
 
 
@@ -49,7 +51,8 @@ def batch_of(read, copies=1):
     """Some copies of one `read_example` as a device gets them, each an example of its own."""
     read = {name: np.asarray(values) for name, values in read.items()}
     count = len(read["poses"])
-    whole = {n: read[n][None].repeat(copies, 0) for n in ("frames", "to_frame", "sizes", "views")}
+    names = ("frames", "to_frame", "sizes", "views", "image_poses", "ignored", "to_ignored")
+    whole = {name: read[name][None].repeat(copies, 0) for name in names}
     persons = {n: np.concatenate([read[n]] * copies) for n in ("poses", "masks", "to_mask")}
     return TrainBatch(
         **whole,

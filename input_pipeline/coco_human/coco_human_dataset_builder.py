@@ -21,6 +21,7 @@ from pycocotools import mask as mask_utils
 
 from pose2seg_jax import paths, progress
 from pose2seg_jax.people import coco, coco_layout, images
+from pose2seg_jax.people.batches import MAX_POSES
 from pose2seg_jax.people.parts import NUM_PARTS
 
 MASK_SIDE = 256  # of the square that holds a person's mask
@@ -43,8 +44,9 @@ def encoded_image(path: epath.Path, height: int, width: int) -> bytes:
 class Builder(tfds.core.GeneratorBasedBuilder):
     """DatasetBuilder for COCOHUMAN (COCO persons with a pose): one split of a COCO-layout directory."""
 
-    VERSION = tfds.core.Version("3.0.0")
+    VERSION = tfds.core.Version("4.0.0")
     RELEASE_NOTES = {  # noqa: RUF012 - TFDS wants a plain dict
+        "4.0.0": "The poses of all people of an image, and where nothing is known.",
         "3.0.0": "One prepared set per split and content.",
         "2.0.0": "Masks as packed bits in a square of their own.",
         "1.0.0": "Initial release.",
@@ -55,6 +57,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         *,
         coco_dir: str | None = None,
         split: str = "train",
+        poses: str | None = None,
         fingerprint: str | None = None,
         **kwargs: Any,
     ):
@@ -63,6 +66,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         Args:
             coco_dir: the directory; by default the environment variable COCO_DIR.
             split: "train" or "validation"; the prepared data holds this one alone.
+            poses: a COCO file that names all people of its images, perhaps without masks, which the split's own does not
+                name; None for none.
             fingerprint: `content_fingerprint` of the split, where it is known already.
             **kwargs: of tfds.core.DatasetBuilder; `config` is set here.
         """
@@ -72,7 +77,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._split = split
         self._annotations = coco_layout.annotation_file(coco_dir, split)
         self._images = coco_layout.image_directory(coco_dir, split)
-        fingerprint = fingerprint or content_fingerprint(coco_dir, split)
+        self._poses = poses
+        fingerprint = fingerprint or content_fingerprint(coco_dir, split, poses)
         kwargs["config"] = tfds.core.BuilderConfig(
             name=f"{split}-{fingerprint}",
             description="COCOHUMAN persons of a COCO-layout directory",
@@ -99,6 +105,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "height": np.int32,
                     "width": np.int32,
                     "persons": persons,
+                    # Of all people, MAX_POSES at most, with masks or without; as "pose" above.
+                    "poses": tfds.features.Sequence(
+                        tfds.features.Tensor(shape=(NUM_PARTS, 3), dtype=np.float32)
+                    ),
+                    # What nothing is known about, as "mask" above; empty where there is no such place.
+                    "ignored": tfds.features.Scalar(np.object_),
+                    "to_ignored": tfds.features.Tensor(shape=(2, 3), dtype=np.float32),
                 }
             ),
             homepage="https://cocodataset.org",
@@ -110,10 +123,17 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         path = self._annotations
-        human = coco.read(path).posed_images
+        images_by_id = {image.id: image for image in coco.read(path).images}
+        fuller = self._read_poses(images_by_id)
+        human = [
+            image
+            for image_id, image in sorted({**fuller, **images_by_id}.items())
+            if image.posed or image_id in fuller
+        ]
         skipped = []
         for image in human:
-            if any(person.segmentation is None for person in image.posed):
+            persons = image.posed if image.id in images_by_id else ()
+            if any(person.segmentation is None for person in persons):
                 raise coco.CocoError(
                     f"{path}: image {image.id} has persons without 'segmentation'."
                 )
@@ -129,7 +149,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "image_id": image.id,
                     "height": image.height,
                     "width": image.width,
-                    "persons": [_person(person) for person in image.posed],
+                    "persons": [_person(person) for person in persons],
+                    **_known_poses(image, fuller.get(image.id)),
                 },
             )
         for line in skipped:
@@ -141,6 +162,51 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 f"{path}: none of its {len(human)} images with persons can be used; the first:"
                 f" {skipped[0] if skipped else 'there is none'}. They are looked for in {self._images}."
             )
+
+    def _read_poses(self, known: dict[int, coco.Image]) -> dict[int, coco.Image]:
+        """The images with posed people of the file of poses; none where there is no such file.
+
+        Raises:
+            CocoError: one of them has another name or size in the split's own file.
+        """
+        if self._poses is None:
+            return {}
+        fuller = {image.id: image for image in coco.read(self._poses).posed_images}
+        for image_id, image in fuller.items():
+            ours = known.get(image_id, image)
+            if (ours.file_name, ours.height, ours.width) != (image.file_name, image.height, image.width):  # fmt: skip
+                raise coco.CocoError(
+                    f"{self._poses}: image {image_id} is {image.file_name}, {image.width}x{image.height}, but"
+                    f" {ours.file_name}, {ours.width}x{ours.height} in {self._annotations}."
+                )
+        return fuller
+
+
+def _known_poses(image: coco.Image, fuller: coco.Image | None) -> dict[str, Any]:
+    """The poses of an image, and where nothing is known, by a file that may know more."""
+    posed = sorted((fuller or image).posed, key=lambda person: -person.area)
+    unknown = posed[MAX_POSES:]
+    for source in filter(None, (image, fuller)):
+        unknown += [person for person in source.persons if not person.has_pose]
+    entry = {
+        "poses": np.stack([person.pose for person in posed[:MAX_POSES]]),
+        "ignored": b"",
+        "to_ignored": np.eye(2, 3, dtype=np.float32),
+    }
+    if unknown:
+        covered = mask_utils.decode(
+            mask_utils.merge([_covered(person, image) for person in unknown])
+        )
+        square, entry["to_ignored"] = mask_square(covered)
+        entry["ignored"] = np.packbits(square).tobytes()
+    return entry
+
+
+def _covered(person: coco.Person, image: coco.Image) -> dict[str, Any]:
+    """The mask of a person; the box where it has none."""
+    if person.segmentation is not None:
+        return person.segmentation
+    return mask_utils.frPyObjects([person.bbox.tolist()], image.height, image.width)[0]
 
 
 def _person(person: coco.Person) -> dict[str, Any]:
@@ -177,12 +243,16 @@ def mask_square(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return square, np.asarray(matrix, np.float32)
 
 
-def content_fingerprint(coco_dir: str | os.PathLike | None, split: str) -> str:
+def content_fingerprint(
+    coco_dir: str | os.PathLike | None, split: str, poses: str | os.PathLike | None = None
+) -> str:
     """Returns 16 characters that name the content of a split: annotations, and names and sizes of the images.
 
-    Neither where the directory is mounted nor when a file was touched changes it.
+    The file of poses, where there is one, is of the content too. Neither where the directory is mounted nor when a file was touched changes it.
     """
     digest = hashlib.sha256(coco_layout.annotation_file(coco_dir, split).read_bytes())
+    if poses is not None:
+        digest.update(paths.resolve(poses).read_bytes())
     folder = os.fspath(coco_layout.image_directory(coco_dir, split))
     for name, size in sorted(_image_sizes(folder)):
         digest.update(f"{name} {size}\n".encode())
@@ -201,6 +271,7 @@ def prepare(
     coco_dir: str | None,
     data_dir: str | None,
     split: str = "train",
+    poses: str | None = None,
     fingerprint: str | None = None,
 ) -> Builder:
     """Returns the builder of a split, its data prepared (once).
@@ -209,6 +280,7 @@ def prepare(
         coco_dir: the COCO-layout directory.
         data_dir: where TFDS keeps prepared data; None for its default.
         split: "train" or "validation".
+        poses: see `Builder`.
         fingerprint: see `Builder`.
 
     Raises:
@@ -218,7 +290,11 @@ def prepare(
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     where = paths.make_directory(data_dir or default, "--config.dataset.data_dir")
     builder = Builder(
-        coco_dir=coco_dir, split=split, fingerprint=fingerprint, data_dir=os.fspath(where)
+        coco_dir=coco_dir,
+        split=split,
+        poses=poses,
+        fingerprint=fingerprint,
+        data_dir=os.fspath(where),
     )
     if not progress.is_shown():
         tfds.disable_progress_bar()

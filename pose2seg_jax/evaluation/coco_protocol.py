@@ -65,7 +65,9 @@ class Evaluation:
     mean_iou: float | None
 
     def summary(self) -> dict[str, float]:
-        """The headline: COCOHUMAN with the model's own scores, and with all scores 1.0."""
+        """The headline: COCOHUMAN with the model's own scores, and with all scores 1.0; of poses alone, that of the poses."""
+        if len(self.rows) == 1:  # of poses
+            return dict(self.rows[0].metrics)
         unit, own = self.rows[0].metrics, self.rows[1].metrics
         summary = dict(own) | {f"{name} (scores 1.0)": value for name, value in unit.items()}
         return summary if self.mean_iou is None else summary | {"mean IoU": self.mean_iou}
@@ -287,6 +289,35 @@ def evaluate_results(
             only = [entry for entry in results if entry.get("person_id") in members]
             add(f"{label}, {len(some)} images, members", some, only, members=members)
     return Evaluation(tuple(rows), tuple(results), _mean_iou(human, results) if annotated else None)
+
+
+def evaluate_poses(
+    images: Sequence[coco.Image],
+    results: Sequence[Mapping[str, Any]],
+    name: str,
+    *,
+    data: str = coco.Dataset.name,
+) -> Evaluation:
+    """The row of poses alone; the arguments are those of `evaluate_results`, the results COCO keypoint results."""
+    row = _keypoint_row(f"{data}, poses, others ignored", images, results, name)
+    return Evaluation((row,), tuple(results), None)
+
+
+def pose_results(
+    image_id: int, poses: np.ndarray, scores: np.ndarray | None
+) -> list[dict[str, Any]]:
+    """Returns the entries of a COCO keypoint results file for the persons of one image; None scores all 1."""
+    return [
+        {
+            "image_id": image_id,
+            "category_id": PERSON_CATEGORY,
+            "keypoints": coco.format_keypoints(pose),
+            "score": float(score),
+        }
+        for pose, score in zip(
+            poses, np.ones(len(poses)) if scores is None else scores, strict=True
+        )
+    ]
 
 
 def _has_pose(entry: Mapping[str, Any]) -> bool:

@@ -5,8 +5,8 @@ import concurrent.futures
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -56,7 +56,7 @@ class Evaluator:
         network: Network,
         dataset: coco.Dataset,
         image_directory: os.PathLike,
-        persons: Mapping[int, Persons],
+        persons: Mapping[int, Persons] | Callable[[Any], Mapping[int, Persons]],
         *,
         name: str,
         annotated: bool,
@@ -69,7 +69,8 @@ class Evaluator:
             network: the network.
             dataset: the annotations.
             image_directory: where its images are.
-            persons: by image id, whose masks are predicted; see `annotated_persons` and `estimated_persons`.
+            persons: by image id, whose masks are predicted; see `annotated_persons` and `estimated_persons`. Or a function
+                that finds them for the variables of each run.
             name: what the table calls the predictions.
             annotated: whether the poses are those of the annotations.
             batch_size: images over all devices; rounded up to a multiple of their number.
@@ -101,7 +102,8 @@ class Evaluator:
         Raises:
             UserError: none can be read.
         """
-        seen, results = self._predict(variables)
+        found = self._persons(variables) if callable(self._persons) else self._persons
+        seen, results = self._predict(variables, found)
         wanted = len(self.dataset.posed_images)
         if wanted and not seen:
             raise UserError(
@@ -118,22 +120,25 @@ class Evaluator:
             images, results, self._name, annotated=self._annotated, data=self.dataset.name
         )
 
-    def _predict(self, variables: Any) -> tuple[list[int], list[dict[str, Any]]]:
+    def _predict(
+        self, variables: Any, persons: Mapping[int, Persons]
+    ) -> tuple[list[int], list[dict[str, Any]]]:
         """The ids of the images that were read, and their results."""
         seen, entries = [], []
-        for batch, wanted, finish in one_ahead(self._started(parallel.replicate(variables))):
+        for batch, wanted, finish in one_ahead(
+            self._started(parallel.replicate(variables), persons)
+        ):
             results = finish()
             for d, b in zip(*np.nonzero(batch.valid), strict=True):
                 seen.append(int(batch.image_id[d, b]))
                 entries += results[d][b].to_coco(seen[-1], wanted[d][b].ids)
         return seen, entries
 
-    def _started(self, variables: Any) -> Iterator[tuple[Any, ...]]:
+    def _started(self, variables: Any, persons: Mapping[int, Persons]) -> Iterator[tuple[Any, ...]]:
         """Batches of which the devices know already."""
         for batch in self._batches():
             wanted = [
-                [self._persons.get(int(image_id), NOBODY) for image_id in row]
-                for row in batch.image_id
+                [persons.get(int(image_id), NOBODY) for image_id in row] for row in batch.image_id
             ]
             finish = self._predictor.start(variables, batch.images, wanted, batch.sizes)
             yield batch, wanted, finish
@@ -269,6 +274,69 @@ def found_persons(
         boxes = np.zeros((len(found.poses), 4), np.float32)
         persons[image.id] = Persons(found.poses, boxes, None, found.scores)
     return persons
+
+
+class PoseEvaluator:
+    """Scores the poses that a network without a segmentation branch finds, for one state after another.
+
+    Attributes:
+        dataset: the annotations.
+    """
+
+    def __init__(
+        self,
+        open_estimator: Callable[[Any], PoseEstimator],
+        dataset: coco.Dataset,
+        image_directory: os.PathLike,
+        *,
+        name: str,
+    ):
+        """Checks that there is something to score.
+
+        Args:
+            open_estimator: the variables of a network to the estimator.
+            dataset: the annotations.
+            image_directory: where its images are.
+            name: what the table calls the poses.
+
+        Raises:
+            UserError: there is nothing to score.
+        """
+        if not dataset.posed_images:
+            raise UserError(f"{dataset.path}: holds no person with a pose to score.")
+        self.dataset = dataset
+        self._open, self._directory, self._name = open_estimator, image_directory, name
+
+    def run(self, variables: Any) -> coco_protocol.Evaluation:
+        """Scores the network with these parameters and batch statistics.
+
+        Raises:
+            UserError: no image can be read.
+        """
+        found = found_persons(self.dataset, self._directory, self._open(variables))
+        if not found:
+            raise UserError(
+                f"{self._directory}: none of the images of {self.dataset.path} can be read."
+            )
+        images = [image for image in self.dataset.posed_images if image.id in found]
+        results = [
+            entry
+            for image in images
+            for entry in coco_protocol.pose_results(
+                image.id, found[image.id].poses, found[image.id].scores
+            )
+        ]
+        return coco_protocol.evaluate_poses(images, results, self._name, data=self.dataset.name)
+
+
+@runtime_checkable
+class StateEvaluator(Protocol):
+    """Scores one state of a network after another: `Evaluator`, `PoseEvaluator`."""
+
+    dataset: coco.Dataset
+
+    def run(self, variables: Any) -> coco_protocol.Evaluation:
+        """Scores the network with these parameters and batch statistics."""
 
 
 def _open(directory: os.PathLike, image: coco.Image) -> UInt8[np.ndarray, "H W 3"]:

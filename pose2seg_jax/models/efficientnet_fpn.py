@@ -18,6 +18,7 @@ from pose2seg_jax.models.layers import (
     BatchNorm,
     Dtype,
     InvertedResidual,
+    Maps,
     Pointwise,
     upsample_nearest,
 )
@@ -53,6 +54,7 @@ class EfficientNetFPN(nn.Module):
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
     coarsest: ClassVar[int] = 32  # image pixels per cell of the coarsest level
+    num_maps: ClassVar[int] = 1
 
     @staticmethod
     def is_frozen(path: Sequence[str]) -> bool:
@@ -62,7 +64,7 @@ class EfficientNetFPN(nn.Module):
         return path[0] in first or (path[-1] == "kernel" and path[-2].startswith("Depthwise"))
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Float[Array, "B h w C"]:
+    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Maps:
         x = nn.relu6(nn.Conv(32, (3, 3), 2, dtype=self.dtype)(x))
         levels = []
         for stage, (kernel, stride, expansion, features, blocks) in enumerate(STAGES):
@@ -83,4 +85,4 @@ class EfficientNetFPN(nn.Module):
         top = residual(lateral(levels.pop()))
         while levels:
             top = residual(upsample_nearest(top) + lateral(levels.pop()))
-        return nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(top, train))
+        return (nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(top, train)),)

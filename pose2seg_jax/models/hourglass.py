@@ -9,6 +9,7 @@ from pose2seg_jax.models.layers import (
     BatchNorm,
     Conv,
     Dtype,
+    Maps,
     Pointwise,
     max_pool,
     upsample_nearest,
@@ -58,7 +59,7 @@ class Hourglass(nn.Module):
 
 
 class StackedHourglass(nn.Module):
-    """Images to features at a quarter of their size.
+    """Images to features at a quarter of their size, once after each hourglass.
 
     Attributes:
         stacks: number of hourglasses (2 in the paper: "Hourglass-2").
@@ -79,8 +80,13 @@ class StackedHourglass(nn.Module):
         """Image pixels per cell of the coarsest level."""
         return 4 * 2**self.depth
 
+    @property
+    def num_maps(self) -> int:
+        """How many maps the result has."""
+        return self.stacks
+
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Float[Array, "B h w C"]:
+    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Maps:
         def residual(features, y):
             return Residual(features, self.axis_name, self.dtype)(y, train)
 
@@ -90,10 +96,12 @@ class StackedHourglass(nn.Module):
         x = activate(Conv(self.features // 4, 7, 2, dtype=self.dtype)(x))
         x = max_pool(residual(self.features // 2, x))
         x = residual(self.features, residual(self.features // 2, x))
+        maps = []
         for stack in range(self.stacks):
             y = Hourglass(self.depth, self.features, self.axis_name, self.dtype)(x, train)
             y = residual(self.features, y)
             y = activate(Pointwise(self.features, dtype=self.dtype)(y))
+            maps.append(y)
             if stack < self.stacks - 1:
                 x = x + Pointwise(self.features, dtype=self.dtype)(y)
-        return y
+        return tuple(maps)

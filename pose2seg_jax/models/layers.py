@@ -13,23 +13,47 @@ from pose2seg_jax import parallel
 from pose2seg_jax.alignment.geometry import Array
 
 Dtype = Any
+# RGB mean and standard deviation of ImageNet (authors' code), by which images are normalised.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+# What a backbone returns: features at a quarter of the image, the best last.
+Maps = tuple[Float[Array, "B h w C"], ...]
 EXPANSION = 4  # outer over inner width of a bottleneck
 _CONV_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Pointwise(nn.Module):
-    """A 1x1 convolution as one matrix product: several times as fast on a CPU, equal elsewhere."""
+    """A 1x1 convolution as one matrix product: several times as fast on a CPU, equal elsewhere.
+
+    Attributes:
+        features: channels of the result.
+        use_bias: whether a bias is added.
+        use_scale: whether each channel has a factor of its own. Folding a BatchNorm can leave the kernels of some channels so
+            small that a step of Adam would overwrite them; with the factor, all kernels have one size.
+        dtype: of the computation; parameters are float32.
+        kernel_init: how the kernel begins.
+    """
 
     features: int
     use_bias: bool = False
+    use_scale: bool = False
     dtype: Dtype = jnp.float32
+    kernel_init: nn.initializers.Initializer = _CONV_INIT
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
         dense = nn.Dense(
-            self.features, use_bias=self.use_bias, dtype=self.dtype, kernel_init=_CONV_INIT
+            self.features,
+            use_bias=self.use_bias and not self.use_scale,
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
         )
-        return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.features)
+        y = dense(x.reshape(-1, x.shape[-1]))
+        if self.use_scale:
+            shape = (self.features,)
+            y = y * self.param("scale", nn.initializers.ones, shape).astype(self.dtype)[None]
+            y = y + self.param("bias", nn.initializers.zeros, shape).astype(self.dtype)[None]
+        return y.reshape(*x.shape[:-1], self.features)
 
 
 class Conv(nn.Module):
@@ -178,15 +202,18 @@ class InvertedResidual(nn.Module):
     expansion: int
     features: int
     dtype: Dtype = jnp.float32
+    use_scale: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        def pointwise(features: int, y: Array) -> Array:
+            return Pointwise(features, True, self.use_scale, self.dtype)(y)
+
         y = x
         if self.expansion > 1:
-            inner = self.expansion * x.shape[-1]
-            y = nn.relu6(Pointwise(inner, use_bias=True, dtype=self.dtype)(y))
+            y = nn.relu6(pointwise(self.expansion * x.shape[-1], y))
         y = nn.relu6(Depthwise(self.kernel, self.stride, dtype=self.dtype)(y))
-        y = Pointwise(self.features, use_bias=True, dtype=self.dtype)(y)
+        y = pointwise(self.features, y)
         return x + y if y.shape == x.shape else y
 
 

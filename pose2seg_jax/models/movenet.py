@@ -1,21 +1,27 @@
-"""MoveNet MultiPose Lightning (Google): images to the maps from which poses are read, bottom-up.
+"""MoveNet MultiPose Lightning (Google): images to the maps from which poses are read, bottom-up; and its features as a backbone.
 
 A MobileNetV2 of width 1.75, a feature pyramid to stride 4, and six heads in the manner of CenterNet (Zhou et al. 2019): a person
 is a peak of the centre map, with a box and a first guess of each part; heatmaps say where parts are. The layers and their
 numbers are those of Google's TF.js model; `weights/movenet_files.py` reads them.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, UInt8
 
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models.layers import (
+    MEAN,
+    STD,
     Depthwise,
+    Dtype,
     InvertedResidual,
+    Maps,
     Pointwise,
     upsample_bilinear,
 )
@@ -38,6 +44,7 @@ _STAGES = (
 _LEVELS = (1, 2, 3)  # stages whose results the pyramid takes
 _PYRAMID = ((64, 32), (32, 24), (24, 24))  # channels of a level before and behind its convolution
 _HEAD_FEATURES = 96
+_FROZEN = 2  # stages, and the convolution before them, that stay as they are where the features are trained
 
 
 class PoseMaps(NamedTuple):
@@ -64,11 +71,13 @@ class Separable(nn.Module):
     """A 3x3 convolution of each channel, then 1x1, then ReLU."""
 
     features: int
+    dtype: Dtype = jnp.float32
+    use_scale: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
-        x = Depthwise(3, use_bias=False)(x)
-        return nn.relu(Pointwise(self.features, use_bias=True)(x))
+        x = Depthwise(3, use_bias=False, dtype=self.dtype)(x)
+        return nn.relu(Pointwise(self.features, True, self.use_scale, self.dtype)(x))
 
 
 class Head(nn.Module):
@@ -81,6 +90,63 @@ class Head(nn.Module):
         return Pointwise(self.channels, use_bias=True)(Separable(_HEAD_FEATURES)(x))
 
 
+class MoveNetFPN(nn.Module):
+    """MoveNet's features, 24 channels at a quarter of the image, as a backbone to train.
+
+    Meant to start from MoveNet (`weights/movenet_files.py`), which has seen the people of COCO, not from random weights: its first
+    stages and all of its depthwise kernels are not trained.
+
+    Attributes:
+        axis_name: not used; it has no BatchNorm.
+        dtype: of the computation; parameters are float32.
+    """
+
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+    coarsest: ClassVar[int] = COARSEST
+    num_maps: ClassVar[int] = 1
+
+    @staticmethod
+    def is_frozen(path: Sequence[str]) -> bool:
+        """Whether the parameter at a path below the backbone keeps the value that it starts with."""
+        blocks = sum(stage[-1] for stage in _STAGES[:_FROZEN])
+        first = {"Conv_0", *(f"InvertedResidual_{i}" for i in range(blocks))}
+        return path[0] in first or (path[-1] == "kernel" and path[-2].startswith("Depthwise"))
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Maps:
+        """Returns the features of RGB images that were normalised by ImageNet's mean and standard deviation."""
+        mean, std = (np.asarray(values, np.float32) * _SCALE for values in (MEAN, STD))
+        x = x * std.astype(self.dtype) + (mean - 1).astype(self.dtype)
+        return (_features(x, self.dtype, use_scale=True, frozen=_FROZEN),)
+
+
+def _features(
+    x: Float[Array, "B H W 3"], dtype: Dtype = jnp.float32, use_scale: bool = False, frozen: int = 0
+) -> Float[Array, "B h w 24"]:
+    """The layers below the heads, made in the module that calls; no gradient reaches the frozen stages."""
+    x = nn.relu6(nn.Conv(48, (3, 3), 2, dtype=dtype)(x))
+    levels = []
+    for stage, (stride, expansion, features, blocks) in enumerate(_STAGES):
+        for block in range(blocks):
+            step = 1 if block else stride
+            x = InvertedResidual(3, step, expansion, features, dtype, use_scale)(x)
+        if stage + 1 == frozen:
+            x = jax.lax.stop_gradient(x)
+        if stage in _LEVELS:
+            levels.append(x)
+
+    def lateral(level: Array, features: int) -> Array:
+        return Pointwise(features, True, use_scale, dtype)(level)
+
+    x = nn.relu6(lateral(x, 1280))
+    x = lateral(x, _PYRAMID[0][0])
+    for before, behind in _PYRAMID:
+        x = upsample_bilinear(x) + lateral(levels.pop(), before)
+        x = Separable(behind, dtype, use_scale)(x)
+    return x
+
+
 class MoveNet(nn.Module):
     """The network, in float32: in bfloat16 its offsets would be wrong by cells.
 
@@ -90,24 +156,7 @@ class MoveNet(nn.Module):
     @nn.compact
     def __call__(self, images: UInt8[Array, "B H W 3"]) -> PoseMaps:
         """Returns the maps of RGB images, whose sides are multiples of 32."""
-        x = images.astype(jnp.float32) * _SCALE - 1
-        x = nn.relu6(nn.Conv(48, (3, 3), 2)(x))
-        levels = []
-        for stage, (stride, expansion, features, blocks) in enumerate(_STAGES):
-            for block in range(blocks):
-                step = 1 if block else stride
-                x = InvertedResidual(3, step, expansion, features)(x)
-            if stage in _LEVELS:
-                levels.append(x)
-
-        def lateral(level: Array, features: int) -> Array:
-            return Pointwise(features, use_bias=True)(level)
-
-        x = nn.relu6(lateral(x, 1280))
-        x = lateral(x, _PYRAMID[0][0])
-        for before, behind in _PYRAMID:
-            x = upsample_bilinear(x) + lateral(levels.pop(), before)
-            x = Separable(behind)(x)
+        x = _features(images.astype(jnp.float32) * _SCALE - 1)
         parts = (*x.shape[:3], NUM_PARTS, 2)
         return PoseMaps(
             Head(1, name="centers")(x)[..., 0],

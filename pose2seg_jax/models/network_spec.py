@@ -16,24 +16,40 @@ from pose2seg_jax.alignment import templates as pose_templates
 from pose2seg_jax.alignment.conventions import CONVENTIONS, SamplingConvention
 from pose2seg_jax.alignment.policies import POLICIES
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.models import efficientnet_fpn, hourglass, resnet_fpn, segmentation_branch
+from pose2seg_jax.models import (
+    efficientnet_fpn,
+    hourglass,
+    movenet,
+    pose_head,
+    resnet_fpn,
+    segmentation_branch,
+)
 from pose2seg_jax.people.parts import COCO_LIMBS, PAPER_LIMBS, Limbs
 
-# To add one: a Flax module that takes images to features at a quarter of their size, its options as fields, and
-# `coarsest`; then its name here.
+# To add one: a Flax module that takes images to a tuple of `num_maps` features at a quarter of their size, the best last, its
+# options as fields, and `coarsest`; then its name here.
 BACKBONES: dict[str, Any] = {
     "hourglass": hourglass.StackedHourglass,
     "resnet50_fpn": resnet_fpn.ResNetFPN,
     "efficientnet_lite0_fpn": efficientnet_fpn.EfficientNetFPN,
+    "movenet_fpn": movenet.MoveNetFPN,
 }
 BRANCHES: dict[str, Any] = {
     "paper": segmentation_branch.SegmentationBranch,
     "lean": segmentation_branch.LeanSegmentationBranch,
 }
+POSE_HEADS: dict[str, Any] = {"associative_embedding": pose_head.AssociativeEmbeddingHead}
+# A part of the network that may be left out: poses without masks, or masks without poses.
+OFF = "off"
+_KINDS = {"backbone": BACKBONES, "branch": BRANCHES, "pose_head": POSE_HEADS}
+_MAY_BE_OFF = ("branch", "pose_head")
+
 STRIDE = 4  # pixels of the image that a backbone sees, per cell of its features; of all backbones
 SKELETON_FEATURES: dict[str, Limbs | None] = {"paper": PAPER_LIMBS, "coco": COCO_LIMBS, "off": None}
 # What a Flax module has beside its options, or is given by the network around it.
-_MAY_BE_ZERO = {("branch", "units"), ("branch", "depth"), ("branch", "head_convs")}
+_MAY_BE_ZERO = {
+    ("branch", "units"), ("branch", "depth"), ("branch", "head_convs"), ("pose_head", "features"),
+}  # fmt: skip
 _NOT_OPTIONS = {"parent", "name", "axis_name", "dtype", "align_corners"}
 
 
@@ -52,7 +68,8 @@ class NetworkSpec:
             feature map, and a small network has no other way to the outline. (Not in the paper.)
         sampling: a key of `conventions.CONVENTIONS`.
         backbone: {"name": a key of BACKBONES, ...}, with all options of that module.
-        branch: {"name": a key of BRANCHES, ...}, with all options of that module.
+        branch: {"name": a key of BRANCHES, ...}, with all options of that module; {"name": "off"} for no masks.
+        pose_head: {"name": a key of POSE_HEADS, ...}, likewise; {"name": "off"} for no poses.
         policy: how persons are aligned, one of `policies.POLICIES`.
         reflect: whether mirrored templates are tried (policy "affine_align").
         templates: K templates of 17 parts (x, y, v) in the unit square.
@@ -66,6 +83,7 @@ class NetworkSpec:
     sampling: str
     backbone: flax.core.FrozenDict
     branch: flax.core.FrozenDict
+    pose_head: flax.core.FrozenDict
     policy: str
     reflect: bool
     templates: tuple[tuple[tuple[float, float, float], ...], ...]
@@ -95,11 +113,16 @@ class NetworkSpec:
                 "config field model.backbone_image_size must be that of the image with"
                 " model.sampling='pixel_indices': the CVPR 2019 version has one size."
             )
+        if not self.segments and not self.finds_poses:
+            raise UserError(
+                "config fields model.branch.name and model.pose_head.name are both 'off': the network would do"
+                " nothing."
+            )
         for field, side, module in (
             ("backbone_image_size", self.backbone_image_size, self.make_backbone()),
             ("roi_size", self.roi_size, self.make_branch()),
         ):
-            if side < 1 or side % module.coarsest:
+            if module is not None and (side < 1 or side % module.coarsest):
                 raise UserError(
                     f"config field model.{field} is {side}; it must be a multiple of {module.coarsest} for"
                     f" {type(module).__name__}."
@@ -118,15 +141,15 @@ class NetworkSpec:
         """Returns the spec with some fields of `config.model` replaced.
 
         Args:
-            fields: values by name, as {"backbone.features": 32, "alignment.templates": FILE}; a whole "backbone"
-                or "branch" as a dictionary.
+            fields: values by name, as {"backbone.features": 32, "alignment.templates": FILE}; a whole "backbone",
+                "branch" or "pose_head" as a dictionary.
 
         Raises:
             UserError: as `from_config`.
         """
         changed = traverse_util.flatten_dict(self.to_dict(), sep=".")
         for name, value in fields.items():
-            whole = isinstance(value, Mapping)  # a backbone or branch with all of its options
+            whole = isinstance(value, Mapping)  # a part of the network with all of its options
             kept = {k: v for k, v in changed.items() if not (whole and k.startswith(f"{name}."))}
             changed = kept | traverse_util.flatten_dict({name: value}, sep=".")
         made = changed.pop("alignment.templates")
@@ -170,7 +193,7 @@ class NetworkSpec:
         """Returns the fields in the form of `config.model`, the templates written out."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         alignment = {name: fields.pop(name) for name in ("policy", "reflect", "templates")}
-        parts = {name: dict(fields[name]) for name in ("backbone", "branch")}
+        parts = {name: dict(fields[name]) for name in _KINDS}
         return fields | parts | {"alignment": alignment}
 
     def differences(self, other: "NetworkSpec") -> list[str]:
@@ -203,11 +226,30 @@ class NetworkSpec:
         """Returns the backbone's Flax module."""
         return _make(BACKBONES, self.backbone, **wiring)
 
+    @property
+    def segments(self) -> bool:
+        """Whether the network has a segmentation branch."""
+        return self.branch["name"] != OFF
+
+    @property
+    def finds_poses(self) -> bool:
+        """Whether the network has pose heads."""
+        return self.pose_head["name"] != OFF
+
     def make_branch(self, **wiring: Any) -> Any:
-        """Returns the segmentation branch's Flax module."""
+        """Returns the segmentation branch's Flax module; None for no branch."""
+        if not self.segments:
+            return None
         if self.branch["name"] == "paper":
             wiring["align_corners"] = self.convention.align_corners
         return _make(BRANCHES, self.branch, **wiring)
+
+    def make_pose_heads(self, **wiring: Any) -> list[Any]:
+        """Returns the Flax modules of the pose heads, one for each of the backbone's maps; none without."""
+        if not self.finds_poses:
+            return []
+        count = self.make_backbone().num_maps
+        return [_make(POSE_HEADS, self.pose_head, **wiring) for _ in range(count)]
 
     @classmethod
     def _from_fields(cls, given: Mapping[str, Any], templates: np.ndarray) -> "NetworkSpec":
@@ -216,8 +258,8 @@ class NetworkSpec:
         fields["backbone_image_size"] = fields.get("backbone_image_size") or fields.get(
             "image_size"
         )
-        fields["backbone"] = _options("backbone", BACKBONES, fields.get("backbone"))
-        fields["branch"] = _options("branch", BRANCHES, fields.get("branch"))
+        for part in _KINDS:
+            fields[part] = _options(part, fields.get(part))
         fields["templates"] = tuple(tuple(map(tuple, one)) for one in templates.tolist())
         expected = {field.name for field in dataclasses.fields(cls)}
         for problem, names in (
@@ -239,20 +281,22 @@ class NetworkSpec:
         return cls(**fields)
 
 
-def _options(field: str, known: Mapping[str, Any], given: Any) -> flax.core.FrozenDict:
+def _options(field: str, given: Any) -> flax.core.FrozenDict:
     """The options of a module, defaults filled in."""
     name = str(given.get("name")) if isinstance(given, Mapping) else str(given)
+    known = [*_KINDS[field], *([OFF] if field in _MAY_BE_OFF else [])]
     if name not in known or not isinstance(given, Mapping):
         raise UserError(
             f"config field model.{field}.name is {name!r}; it must be one of {', '.join(known)}."
         )
-    fields = {f.name: f for f in dataclasses.fields(known[name]) if f.name not in _NOT_OPTIONS}
+    module = [] if name == OFF else dataclasses.fields(_KINDS[field][name])
+    fields = {f.name: f for f in module if f.name not in _NOT_OPTIONS}
     options = {key: value for key, value in given.items() if key != "name"}
     unknown = sorted(options.keys() - fields.keys())
     if unknown:
         raise UserError(
             f"config field model.{field}.{unknown[0]} does not belong to {field} '{name}', which has"
-            f" {', '.join(fields)}."
+            f" {', '.join(fields) or 'no options'}."
         )
     for key, option in fields.items():
         value = options.setdefault(key, option.default)

@@ -8,12 +8,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from pose2seg_jax.alignment import geometry, sampling, skeleton
 from pose2seg_jax.alignment.geometry import Array
-from pose2seg_jax.models.layers import Dtype, shrink
+from pose2seg_jax.models.layers import MEAN, STD, Dtype, shrink
 from pose2seg_jax.models.network_spec import STRIDE, NetworkSpec
+from pose2seg_jax.models.pose_head import PartMaps
 
-# RGB mean and standard deviation of ImageNet (authors' code).
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
 DTYPES = ("float32", "bfloat16")  # of the computation
 
 
@@ -22,15 +20,29 @@ class Features(NamedTuple):
 
     Attributes:
         maps: (B, h, w, C), the backbone's, at a quarter of the size at which it sees the images.
+        earlier: the like, of the hourglasses before the last; only for training, else empty.
         pixels: (B, S, S, 3), the normalised images, where the model uses them; else None.
     """
 
     maps: Float[Array, "B h w C"]
     pixels: Float[Array, "B S S 3"] | None
+    earlier: tuple[Float[Array, "B h w C"], ...] = ()
+
+
+class Outputs(NamedTuple):
+    """What `Pose2Seg` returns in training.
+
+    Attributes:
+        masks: logits; None without a segmentation branch.
+        parts: what the pose heads say, one for each of the backbone's maps; empty without pose heads.
+    """
+
+    masks: Float[Array, "N R R"] | None
+    parts: tuple[PartMaps, ...]
 
 
 class Pose2Seg(nn.Module):
-    """The network. `__call__` trains and initialises; `encode` once and `segment` often predicts.
+    """The network. `__call__` trains and initialises; `encode` once, `find_parts` and `segment` predict.
 
     Attributes:
         spec: what the network is.
@@ -46,6 +58,7 @@ class Pose2Seg(nn.Module):
         wiring = {"axis_name": self.axis_name, "dtype": jnp.dtype(self.dtype)}
         self.backbone = self.spec.make_backbone(**wiring)
         self.branch = self.spec.make_branch(**wiring)
+        self.pose_heads = self.spec.make_pose_heads(**wiring)
 
     def encode(self, images: UInt8[Array, "B S S 3"], train: bool = False) -> Features:
         """Features of whole images."""
@@ -53,7 +66,15 @@ class Pose2Seg(nn.Module):
         scaled = (images.astype(jnp.float32) - mean) / std
         shrunk = shrink(scaled, self.spec.backbone_image_size).astype(self.dtype)
         pixels = scaled.astype(self.dtype) if self.spec.image_in_roi else None
-        return Features(self.backbone(shrunk, train), pixels)
+        *earlier, maps = self.backbone(shrunk, train)
+        trains = train or self.is_initializing()
+        return Features(maps, pixels, tuple(earlier) if trains else ())
+
+    def find_parts(self, features: Features, train: bool = False) -> tuple[PartMaps, ...]:
+        """Returns what the pose heads say of the features, the best last; nothing without pose heads."""
+        maps = (*features.earlier, features.maps)
+        heads = self.pose_heads[-len(maps) :]
+        return tuple(head(x, train) for head, x in zip(heads, maps, strict=bool(heads)))
 
     def segment(
         self,
@@ -99,7 +120,10 @@ class Pose2Seg(nn.Module):
         image_index: Int[Array, " N"],
         valid: Bool[Array, " N"],
         train: bool = False,
-    ) -> Float[Array, "N R R"]:
-        """`encode` and `segment` in one."""
+    ) -> Outputs:
+        """`encode`, `find_parts` and `segment` in one."""
         features = self.encode(images, train)
-        return self.segment(features, poses, matrices, image_index, valid, train)
+        masks = None
+        if self.branch is not None:
+            masks = self.segment(features, poses, matrices, image_index, valid, train)
+        return Outputs(masks, self.find_parts(features, train))

@@ -12,6 +12,7 @@ from pose2seg_jax.models.layers import (
     Bottleneck,
     Conv,
     Dtype,
+    Maps,
     Pointwise,
     upsample_bilinear,
 )
@@ -36,9 +37,10 @@ class ResNetFPN(nn.Module):
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
     coarsest: ClassVar[int] = 32  # image pixels per cell of the coarsest level
+    num_maps: ClassVar[int] = 1
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Float[Array, "B h w C"]:
+    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Maps:
         x = Conv(64, 7, 2, dtype=self.dtype)(x)
         x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train))
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
@@ -56,4 +58,4 @@ class ResNetFPN(nn.Module):
         top = lateral(levels.pop())
         while levels:
             top = upsample_bilinear(top) + lateral(levels.pop())
-        return Conv(self.features, 3, use_bias=True, dtype=self.dtype)(top)
+        return (Conv(self.features, 3, use_bias=True, dtype=self.dtype)(top),)

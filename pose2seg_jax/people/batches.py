@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float, Int, UInt8, UInt32
 
 Array = jax.Array | np.ndarray
 
+MAX_POSES = 30  # poses of an image that the pose heads learn from, as the paper's; of more, the largest people
+
 
 class TrainBatch(NamedTuple):
     """B images and N slots for persons; from the stream each with a leading axis of devices.
@@ -24,6 +26,10 @@ class TrainBatch(NamedTuple):
         image_index: the image of each person among the B.
         valid: False for slots without a person.
         person_key: tells persons apart, for their random numbers: the annotation id modulo 2^32.
+        image_poses: of up to MAX_POSES people of each image, whether they have masks or not, in the original images; zeros
+            where there are fewer.
+        ignored: packed bits as `masks`, of what nothing is known about: crowds, and people without an annotated pose.
+        to_ignored: matrices from the original images to the squares of `ignored`.
     """
 
     frames: UInt8[Array, "*D B F F 3"]
@@ -37,6 +43,9 @@ class TrainBatch(NamedTuple):
     image_index: Int[Array, "*D N"]
     valid: Bool[Array, "*D N"]
     person_key: UInt32[Array, "*D N"]
+    image_poses: Float[Array, "*D B Q P 3"]
+    ignored: UInt8[Array, "*D B W"]
+    to_ignored: Float[Array, "*D B 2 3"]
 
 
 class BatchIds(NamedTuple):

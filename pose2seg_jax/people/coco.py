@@ -250,6 +250,13 @@ def parse_keypoints(values: Any, where: str) -> np.ndarray:
     return pose
 
 
+def format_keypoints(pose: np.ndarray) -> list[float]:
+    """A pose (17, 3) as COCO writes it: pixel indices, in hundredths; zeros for a part of which nothing is known."""
+    known = np.any(pose != 0, axis=-1, keepdims=True)
+    written = np.where(known, pose - [0.5, 0.5, 0], 0).astype(np.float64)
+    return np.round(written, 2).ravel().tolist()
+
+
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number that a float holds."""
     try:

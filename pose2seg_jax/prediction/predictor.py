@@ -18,7 +18,11 @@ from pose2seg_jax.prediction.inputs import (
     image_array,
 )
 from pose2seg_jax.prediction.network import Network, RoiPrediction, predict_rois
-from pose2seg_jax.prediction.pose_estimators import MoveNetPoses, PoseEstimator
+from pose2seg_jax.prediction.pose_estimators import (
+    EmbeddingPoses,
+    MoveNetPoses,
+    PoseEstimator,
+)
 from pose2seg_jax.prediction.results import Result
 from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights.files import Weights
@@ -65,9 +69,18 @@ class Pose2SegPredictor:
             network: the network.
             variables: parameters and batch statistics.
             pose_estimator: asked where a call gives no poses, see `pose_estimators`. It may also return (P, 17, 3) poses
-                alone, or poses and their scores (P,). None for MoveNet, whose weights are read at the first such call.
+                alone, or poses and their scores (P,). None for the network's own pose heads, which read the features that the
+                masks are made of; where it has none, for MoveNet, whose weights are read at the first such call.
             device: to run on; by default JAX's own.
+
+        Raises:
+            WeightsError: the network has no segmentation branch, or aligns by boxes.
         """
+        if not network.spec.segments:
+            raise weights.WeightsError(
+                "the network has no segmentation branch (config field model.branch): it finds poses, not masks."
+                " Name it as the source of the poses: --poses=FILE.safetensors, or pose_estimator=EmbeddingPoses.load(FILE)."
+            )
         if network.spec.policy == "box":
             raise weights.WeightsError(
                 'the network was trained with the alignment policy "box", a comparison that needs true boxes; it'
@@ -78,6 +91,7 @@ class Pose2SegPredictor:
         self._device = device
         self.variables = jax.device_put(variables, device)
         self._pose_estimator = pose_estimator
+        self._own_poses: dict[str, Any] | None = None  # options of `use_own_poses`
         self._lock = threading.Lock()
 
         # The variables are arguments: as constants they would be compiled in, seven times.
@@ -89,8 +103,13 @@ class Pose2SegPredictor:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the network and its variables; what was compiled is compiled again where it is unpickled."""
-        variables = jax.device_get(self.variables)
-        return _unpickle, (self.network, variables, self._pose_estimator)
+        estimator = self._pose_estimator if self._own_poses is None else None
+        return _unpickle, (
+            self.network,
+            jax.device_get(self.variables),
+            estimator,
+            self._own_poses,
+        )
 
     @classmethod
     def load(
@@ -178,7 +197,7 @@ class Pose2SegPredictor:
         if not isinstance(image, EncodedImage):
             image = image_array(image)
         if poses is None:
-            poses, pose_scores = self._estimate(image)
+            image, poses, pose_scores = self._estimate(image)
         poses = check_poses(poses)
         pose_scores = check_pose_scores(pose_scores, len(poses))
         size = image.size if isinstance(image, EncodedImage) else image.shape[:2]
@@ -219,17 +238,50 @@ class Pose2SegPredictor:
         predicted = self._segment(self.variables, encoded.features, *given)
         return jax.tree.map(lambda values: values[:count], jax.device_get(predicted))
 
-    def _estimate(self, image: np.ndarray | EncodedImage) -> tuple[Array, Array | None]:
+    def use_own_poses(self, **options: Any) -> None:
+        """Finds poses with the network's own pose heads, where a call gives none, with other options than theirs.
+
+        Args:
+            **options: of `EmbeddingPoses`.
+
+        Raises:
+            WeightsError: it has no pose heads.
+        """
+        self._pose_estimator = EmbeddingPoses(self.network, self.variables, **options)
+        self._own_poses = options
+
+    def _estimate(
+        self, image: np.ndarray | EncodedImage
+    ) -> tuple[np.ndarray | EncodedImage, Array, Array | None]:
+        """The image, encoded where its poses come from the same features, and the poses."""
+        with self._lock:
+            if self._pose_estimator is None:
+                if self.network.spec.finds_poses:
+                    self.use_own_poses()
+                else:
+                    self._pose_estimator = MoveNetPoses(flip=self.network.flip, device=self._device)
+        estimator: Any = self._pose_estimator
+        if self._own_poses is not None:
+            if not isinstance(image, EncodedImage) and not estimator.accurate:
+                image = self.encode(image)
+            if isinstance(image, EncodedImage):
+                found: Any = estimator.of_features(image.features, image.size)
+                return image, found.poses, found.scores
         if isinstance(image, EncodedImage):
             raise InputError(
                 "no poses: an encoded image has no pixels to find people in; give (P, 17, 3), or the image."
             )
-        with self._lock:
-            if self._pose_estimator is None:
-                self._pose_estimator = MoveNetPoses(flip=self.network.flip, device=self._device)
-        found: Any = self._pose_estimator(image)
-        return (found[0], found[1]) if isinstance(found, tuple) else (found, None)
+        found = estimator(image)
+        return (image, found[0], found[1]) if isinstance(found, tuple) else (image, found, None)
 
 
-def _unpickle(network: Network, variables: Any, estimator: PoseEstimator | None) -> Pose2SegPredictor:  # fmt: skip
-    return Pose2SegPredictor(network, variables, pose_estimator=estimator)
+def _unpickle(
+    network: Network,
+    variables: Any,
+    estimator: PoseEstimator | None,
+    own_poses: dict[str, Any] | None,
+) -> Pose2SegPredictor:
+    made = Pose2SegPredictor(network, variables, pose_estimator=estimator)
+    if own_poses is not None:
+        made.use_own_poses(**own_poses)
+    return made

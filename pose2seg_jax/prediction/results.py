@@ -16,7 +16,7 @@ from pycocotools import mask as mask_utils
 from pose2seg_jax import paths
 from pose2seg_jax.alignment import affine_align
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.people import masks, polygons
+from pose2seg_jax.people import coco, masks, polygons
 from pose2seg_jax.people.parts import NUM_PARTS, PERSON_CATEGORY
 from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.inputs import InputError, image_array
@@ -151,7 +151,7 @@ class Result:
                 "mask_score": float(self.mask_scores[index]),
                 "pose_score": float(self.pose_scores[index]),
                 "template": int(self.template[index]),
-                "keypoints": _keypoints(self.poses[index]),
+                "keypoints": coco.format_keypoints(self.poses[index]),
             }
             if person_ids is not None:
                 entry["person_id"] = _plain(person_ids[index])
@@ -255,13 +255,6 @@ class Result:
                 f"masks of an image of {self.size}, but the image is {pixels.shape}; give the image that was predicted."
             )
         return pixels
-
-
-def _keypoints(pose: np.ndarray) -> list[float]:
-    """A pose as COCO writes it: pixel indices, in hundredths; zeros for a part of which nothing is known."""
-    known = np.any(pose != 0, axis=-1, keepdims=True)
-    written = np.where(known, pose - [0.5, 0.5, 0], 0).astype(np.float64)
-    return np.round(written, 2).ravel().tolist()
 
 
 def _plain(value: Any) -> Any:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import ml_collections
 
-from pose2seg_jax import parallel
+from pose2seg_jax import parallel, paths
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.evaluation import evaluator as evaluation
 from pose2seg_jax.people import coco, coco_layout
 from pose2seg_jax.people.batches import BatchIds, TrainBatch
 from pose2seg_jax.prediction.network import Network
+from pose2seg_jax.prediction.pose_estimators import EmbeddingPoses, PoseEstimator
 from pose2seg_jax.program import pose_source
 from pose2seg_jax.training.options import TrainOptions
 
@@ -40,13 +41,14 @@ def open_evaluator(
     network: Network,
     poses: str | None = None,
     skeleton: str | None = None,
-) -> evaluation.Evaluator:
+) -> evaluation.StateEvaluator:
     """Returns the evaluator of a config's validation split.
 
     Args:
         config: the experiment.
         network: the network that will be scored.
-        poses: in place of the annotated poses: a pose file, or an estimator's name.
+        poses: in place of the annotated poses: a pose file, an estimator's name, or a weights file with pose heads. "own" is
+            the network's own pose heads, where it has some, else MoveNet.
         skeleton: the parts of that file; None to find out.
 
     Raises:
@@ -55,6 +57,18 @@ def open_evaluator(
     dataset = validation(config)
     directory = coco_layout.image_directory(coco_directory(config), "validation")
     options = pose_source.Options.from_config(config.prediction, skeleton)
+    own_heads = network.spec.finds_poses and poses == pose_source.OWN
+
+    def open_own(variables: Any) -> PoseEstimator:
+        return EmbeddingPoses(network, variables, **pose_source.own_heads_options(options))
+
+    if not network.spec.segments:
+        if poses not in (None, pose_source.OWN):
+            raise UserError(
+                f"--poses={poses} has no effect: the network has no segmentation branch, so its own poses are scored."
+            )
+        return evaluation.PoseEvaluator(open_own, dataset, directory, name="poses: own")
+    persons: Any
     if poses is None:
         level = config.eval.pose_noise
         persons = evaluation.annotated_persons(dataset, level, config.seed)
@@ -64,10 +78,16 @@ def open_evaluator(
             raise UserError(
                 "a network that aligns by box takes annotated boxes; leave out --poses."
             )
-        if pose_source.is_estimator(poses):
+        if own_heads:
+            name = "Pose2Seg, poses: own"
+
+            def persons(variables: Any) -> Any:
+                return evaluation.found_persons(dataset, directory, open_own(variables))
+
+        elif pose_source.is_estimator(poses):
             estimate = pose_source.open_estimator(poses, options)
             persons = evaluation.found_persons(dataset, directory, estimate)
-            name = f"Pose2Seg, poses: {poses}"
+            name = f"Pose2Seg, poses: {os.path.basename(poses)}"
         else:
             part_threshold, person_threshold = options.thresholds_of(poses)
             persons = evaluation.estimated_persons(
@@ -119,7 +139,10 @@ def prepare_training(config: ml_collections.ConfigDict, content: str | None = No
     return parallel.first_process_first(
         "prepared",
         lambda: coco_human.prepare(
-            coco_directory(config), config.dataset.data_dir, fingerprint=content
+            coco_directory(config),
+            config.dataset.data_dir,
+            poses=config.dataset.train_poses,
+            fingerprint=content,
         ),
     )
 
@@ -128,7 +151,10 @@ def training_content(config: ml_collections.ConfigDict) -> str:
     """Returns a name of the content of the training split."""
     from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
 
-    return coco_human.content_fingerprint(coco_directory(config), "train")
+    poses = config.dataset.train_poses
+    if poses is not None and not paths.resolve(poses).is_file():
+        raise UserError(f"config field dataset.train_poses: {poses} is no file.")
+    return coco_human.content_fingerprint(coco_directory(config), "train", poses)
 
 
 def open_stream(

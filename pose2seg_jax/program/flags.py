@@ -85,7 +85,8 @@ _TEXTS = (
     ("checkpoint", "Which checkpoint of --workdir: 'latest' (default), 'best' or a step."),
     (
         "poses",
-        "A pose file, a folder with one a photo, 'own' (MoveNet; predict's default) or 'auto' (RTMO).",
+        "A pose file, a folder with one a photo, 'own' (the network's pose heads, or MoveNet; predict's default), 'auto' (RTMO), or a"
+        " weights file with pose heads.",
     ),
     (
         "skeleton",
@@ -254,7 +255,7 @@ def check(command: Command) -> None:
     if "checkpoint" in given and "workdir" not in given:
         raise UserError("--checkpoint has no effect without the --workdir of a run.")
     _check_pose_fields(command)
-    if "skeleton" in given and command.poses in (None, pose_source.OWN, pose_source.RTMO):
+    if "skeleton" in given and (command.poses is None or pose_source.is_estimator(command.poses)):
         raise UserError("--skeleton has no effect without --poses=FILE.")
     if "results" in given:
         for name in sorted(given & {*_NETWORK, "poses", "output"}):
@@ -277,18 +278,17 @@ def _check_pose_fields(command: Command) -> None:
         return
     usual = pose_source.OWN if command.mode == "predict" else None
     poses = command.values.get("poses") or usual
-    fields = {
-        pose_source.OWN: ("drop_duplicates",),
-        pose_source.RTMO: ("drop_duplicates", "accurate_poses"),
-    }
-    estimated = (
+    without = {
         "accurate_poses",
         "part_score_threshold",
         "person_score_threshold",
         "drop_duplicates",
-    )
-    without = estimated if poses is None else fields.get(poses, ("accurate_poses",))
-    for name in without:
+    }
+    if poses == pose_source.RTMO:
+        without = {"accurate_poses", "drop_duplicates"}
+    elif poses is not None:
+        without = {"drop_duplicates" if pose_source.is_estimator(poses) else "accurate_poses"}
+    for name in sorted(without):
         if f"prediction.{name}" in command.overrides:
             source = "annotated poses" if poses is None else f"--poses={poses}"
             raise UserError(

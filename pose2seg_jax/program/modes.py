@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -118,19 +118,23 @@ def predict(command: Command) -> None:
     devices = jax.local_devices()[: 1 + len(found) // _PHOTOS_PER_DEVICE]
     poses = command.poses or pose_source.OWN
     pose_options = pose_source.Options.from_config(options, command.skeleton)
-    source = pose_source.open_source(poses, found, pose_options, devices)
+    own_heads = poses == pose_source.OWN and trained.weights.spec.finds_poses
+    source = pose_source.open_source(poses, found, pose_options, devices, own_heads=own_heads)
     identity = {
         "network": trained.weights.fingerprint(),
         "skeleton": command.skeleton,
         "dtype": trained.config.dtype,
         **{f"prediction.{name}": value for name, value in options.items()},
-        **pose_source.identity(poses, pose_options),
+        **pose_source.identity(poses, pose_options, own_heads=own_heads),
     }
     job = Job(directory, identity, overwrite=bool(command.overwrite))
     predictors = [
         Pose2SegPredictor(trained.network(), trained.weights.variables, device=device)
         for device in devices
     ]
+    if own_heads:
+        for predictor in predictors:
+            predictor.use_own_poses(**pose_source.own_heads_options(pose_options))
     skipped = prediction.Prediction(predictors, source, job, kinds).run(found, poses)
     if skipped:
         sys.exit(prediction.PARTLY_DONE)
@@ -184,12 +188,13 @@ def convert_weights(command: Command) -> None:
 
     source = paths.local(command.values["from"], "--from")
     if movenet_files.is_graph_model(source):
-        if command.overrides or command.config_is_named:
-            raise UserError("a config has no effect on MoveNet's file; leave it out.")
         variables, provenance = movenet_files.convert(source)
         _check_not_read(
             command, [source.with_name(s["file"]) for s in provenance["converted_from"]]
         )
+        if command.overrides or command.config_is_named:
+            _convert_backbone(command, variables, provenance)
+            return
         movenet_files.save(command.output, variables, {**provenance, "versions": _versions()})
         print(f"{movenet_files.KIND} written to {command.output}")
         return
@@ -208,6 +213,25 @@ def convert_weights(command: Command) -> None:
     print(f"{converted.kind} written to {command.output}")
     if converted.unused:
         print(f"not used: {', '.join(converted.unused)}")
+
+
+def _convert_backbone(command: Command, variables: Any, provenance: dict[str, Any]) -> None:
+    """Writes MoveNet's features as the backbone of a config's network, whose other parts are random."""
+    from pose2seg_jax.models.variables import init_variables
+    from pose2seg_jax.weights import movenet_files
+
+    spec = NetworkSpec.from_config(command.config.model)
+    if spec.backbone["name"] != "movenet_fpn":
+        raise UserError(
+            "MoveNet's file is of the backbone movenet_fpn, as in configs/coco_human_movenet_ae.py; leave --config out for"
+            " the pose network of its own."
+        )
+    made = init_variables(spec, random_roots.key(command.config.seed, "initialisation"))
+    params = {**made["params"], "backbone": movenet_files.as_backbone(variables)}
+    made = jax.device_get({**made, "params": params})
+    provenance = {**provenance, "versions": _versions()}
+    weights.save(command.output, Weights(spec, made, provenance))
+    print(f"{movenet_files.KIND} as a backbone written to {command.output}")
 
 
 def _check_not_read(command: Command, files: Sequence[pathlib.Path]) -> None:

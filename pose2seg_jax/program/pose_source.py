@@ -1,4 +1,4 @@
-"""Where the poses of photos and of frames come from: our own pose network, a pose file, or another estimator."""
+"""Where the poses of photos and of frames come from: an estimator of ours, another program's, or a pose file."""
 
 import dataclasses
 import hashlib
@@ -21,8 +21,15 @@ from pose2seg_jax.people.images import open_image
 from pose2seg_jax.people.parts import NUM_PARTS
 from pose2seg_jax.people.pose_files import ImagePoses, PoseFileError
 from pose2seg_jax.prediction import pose_estimators
-from pose2seg_jax.prediction.pose_estimators import EstimatedPoses, PoseEstimator, movenet_poses
+from pose2seg_jax.prediction.pose_estimators import (
+    EmbeddingPoses,
+    EstimatedPoses,
+    PoseEstimator,
+    embedding_poses,
+    movenet_poses,
+)
 from pose2seg_jax.program.photos import Photo
+from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights import movenet_files
 
 OWN, RTMO = "own", "auto"  # what --poses calls the estimators
@@ -71,18 +78,25 @@ class Options(NamedTuple):
             skeleton,
         )
 
-    def thresholds_of(self, poses: str) -> tuple[float, float]:
-        """Returns the thresholds of parts and of persons for what `--poses` names."""
+    def thresholds_of(self, poses: str, *, own_heads: bool = False) -> tuple[float, float]:
+        """Returns the thresholds of parts and of persons for what `--poses` names.
+
+        Args:
+            poses: the source.
+            own_heads: whether "own" is the pose heads of the network that makes the masks.
+        """
         usual = _THRESHOLDS
-        if poses == OWN:
+        if is_weights(poses) or (poses == OWN and own_heads):
+            usual = embedding_poses.thresholds()
+        elif poses == OWN:
             usual = movenet_poses.thresholds(accurate=self.accurate)
         given = (self.part_score_threshold, self.person_score_threshold)
         part, person = (u if g is None else g for g, u in zip(given, usual, strict=True))
         return part, person
 
 
-# The number of a frame and its picture -> its persons.
-FramePoses = Callable[[int, np.ndarray], ImagePoses]
+# The number of a frame and its picture -> its persons; None where the predictor finds them itself.
+FramePoses = Callable[[int, np.ndarray], ImagePoses | None]
 
 
 @runtime_checkable
@@ -92,8 +106,8 @@ class PoseSource(Protocol):
     def state(self, photo: Photo) -> str:
         """Returns what the poses of a photo or video are, so that others can be told from them."""
 
-    def of_photo(self, photo: Photo) -> tuple[np.ndarray, ImagePoses]:
-        """Returns the pixels of a photo (H, W, 3) and its persons.
+    def of_photo(self, photo: Photo) -> tuple[np.ndarray, ImagePoses | None]:
+        """Returns the pixels of a photo (H, W, 3) and its persons; None where the predictor finds them itself.
 
         Raises:
             ImageError: it cannot be read.
@@ -113,15 +127,30 @@ class PoseSource(Protocol):
 
 
 def is_estimator(poses: str) -> bool:
-    """Returns whether `--poses` names a pose estimator, not a file."""
-    return poses in (OWN, RTMO)
+    """Returns whether `--poses` names a pose estimator, not a pose file."""
+    return poses in (OWN, RTMO) or is_weights(poses)
+
+
+def is_weights(poses: str) -> bool:
+    """Returns whether `--poses` names a weights file, whose pose heads find the poses."""
+    return pathlib.PurePath(poses).suffix.lower() == ".safetensors"
+
+
+def own_heads_options(options: Options) -> dict[str, Any]:
+    """Returns the options of `EmbeddingPoses` for the pose heads of the network that makes the masks."""
+    part, person = options.thresholds_of(OWN, own_heads=True)
+    return {
+        "accurate": options.accurate,
+        "part_score_threshold": part,
+        "person_score_threshold": person,
+    }
 
 
 def open_estimator(poses: str, options: Options, device: jax.Device | None = None) -> PoseEstimator:
     """Returns the pose estimator that `--poses` names. Several threads may share it.
 
     Args:
-        poses: "own" for our own pose network, "auto" for RTMO.
+        poses: "own" for our own pose network, "auto" for RTMO, or a weights file with pose heads.
         options: see `Options`.
         device: for our own.
 
@@ -129,6 +158,15 @@ def open_estimator(poses: str, options: Options, device: jax.Device | None = Non
         UserError: it is not installed.
     """
     part, person = options.thresholds_of(poses)
+    if is_weights(poses):
+        return EmbeddingPoses.load(
+            poses,
+            flip=options.flip,
+            accurate=options.accurate,
+            part_score_threshold=part,
+            person_score_threshold=person,
+            device=device,
+        )
     if poses == OWN:
         return pose_estimators.MoveNetPoses(
             accurate=options.accurate,
@@ -151,35 +189,51 @@ def open_estimator(poses: str, options: Options, device: jax.Device | None = Non
 
 
 def open_source(
-    poses: str, photos: Sequence[Photo], options: Options, devices: Sequence[jax.Device]
+    poses: str,
+    photos: Sequence[Photo],
+    options: Options,
+    devices: Sequence[jax.Device],
+    *,
+    own_heads: bool = False,
 ) -> PoseSource:
     """Opens a pose file, or an estimator.
 
     Args:
-        poses: a pose file, or an estimator's name.
+        poses: a pose file, an estimator's name, or a weights file with pose heads.
         photos: photos and videos.
         options: see `Options`.
-        devices: on which our own pose network runs.
+        devices: on which our own pose networks run.
+        own_heads: whether "own" is the pose heads of the network that makes the masks.
 
     Raises:
         UserError: the file cannot be used, or knows none of the photos.
     """
-    if poses == OWN:
-        return _Estimators([open_estimator(OWN, options, device) for device in devices])
+    if poses == OWN and own_heads:
+        return _OwnHeads()
+    if poses == OWN or is_weights(poses):
+        return _Estimators([open_estimator(poses, options, device) for device in devices])
     if poses == RTMO:
         return _Estimators([open_estimator(RTMO, options)])
     return _PoseFile(poses, photos, options)
 
 
-def identity(poses: str, options: Options) -> dict[str, Any]:
-    """Returns what decides which poses a source gives, beside the photos; ready for JSON."""
-    part, person = options.thresholds_of(poses)
+def identity(poses: str, options: Options, *, own_heads: bool = False) -> dict[str, Any]:
+    """Returns what decides which poses a source gives, beside the photos; ready for JSON.
+
+    Args:
+        poses: the source.
+        options: see `Options`.
+        own_heads: whether "own" is the pose heads of the network that makes the masks.
+    """
+    part, person = options.thresholds_of(poses, own_heads=own_heads)
     found: dict[str, Any] = {
         "poses": poses if is_estimator(poses) else os.fspath(paths.absolute(poses)),
         "prediction.part_score_threshold": part,
         "prediction.person_score_threshold": person,
     }
-    if poses == OWN:
+    if is_weights(poses):
+        found["pose network"] = weights.load(poses).fingerprint()
+    elif poses == OWN and not own_heads:
         found["pose network"] = hashlib.sha256(movenet_files.PACKAGED.read_bytes()).hexdigest()
     return found
 
@@ -248,6 +302,19 @@ class _Estimators:
     def _persons(self, name: int | str, picture: np.ndarray) -> ImagePoses:
         found = next(self._in_turn)(picture)
         return ImagePoses(name, found.poses, found.scores)
+
+
+class _OwnHeads:
+    """No poses: the predictor's network has pose heads, and finds them in the features that its masks are made of."""
+
+    def state(self, photo: Photo) -> str:
+        return "estimated"
+
+    def of_photo(self, photo: Photo) -> tuple[np.ndarray, None]:
+        return np.asarray(open_image(photo.path).convert("RGB")), None
+
+    def of_video(self, video: Photo, count: int | None) -> FramePoses:
+        return lambda index, picture: None
 
 
 def _open(

@@ -126,7 +126,7 @@ class Prediction:
             names = outputs.first_names(photo.name, self._pictures, video=photo.is_video)
             self._job.check_free(names)
 
-    def _photo(self, item: tuple[int, Photo]) -> tuple[Done, ImagePoses]:
+    def _photo(self, item: tuple[int, Photo]) -> tuple[Done, ImagePoses | None]:
         number, photo = item
         picture, found = self._source.of_photo(photo)
         try:
@@ -149,8 +149,10 @@ class Prediction:
         outputs.write(self._job.directory, made)
         return list(made)
 
-    def _ask(self, number: int, picture: np.ndarray, found: ImagePoses) -> Result:
+    def _ask(self, number: int, picture: np.ndarray, found: ImagePoses | None) -> Result:
         predictor = self._predictors[number % len(self._predictors)]
+        if found is None:
+            return predictor(picture)
         return predictor(picture, found.poses, found.scores)
 
     def _note(self, item: tuple[int, Photo], future: concurrent.futures.Future) -> None:
@@ -160,7 +162,7 @@ class Prediction:
         except _UNUSABLE as error:
             self._skip(error)
             return
-        self._left_out.update(found.left_out)
+        self._left_out.update({} if found is None else found.left_out)
         self._empty += not done.entries
         self._job.add(photo.path, str(photo.name), self._state(photo), done)
 
@@ -210,15 +212,16 @@ class Prediction:
     ) -> None:
         tracker = Tracker()
 
-        def predict(frame: _Frame) -> tuple[Result, ImagePoses]:
+        def predict(frame: _Frame) -> tuple[Result, ImagePoses | None]:
             found = poses_of(frame.number, frame.picture)
             return self._ask(frame.number, frame.picture, found), found
 
         def note(frame: _Frame, future: concurrent.futures.Future) -> None:
             result, found = future.result()
             ids = tracker.update(result.poses, result.rles)
-            self._left_out.update(found.left_out)
-            for entry, track in zip(result.to_coco(found.image_id), ids.tolist(), strict=True):
+            self._left_out.update({} if found is None else found.left_out)
+            image_id = photo.frame_id(frame.number) if found is None else found.image_id
+            for entry, track in zip(result.to_coco(image_id), ids.tolist(), strict=True):
                 done.entries.append({**entry, "track_id": track})
             name = outputs.frame_name(photo.name, frame.number)
             others = [kind for kind in self._pictures if kind != "overlay"]
@@ -233,8 +236,10 @@ class Prediction:
         _in_turn(pool, predict, shown, self._workers + 1, note)
 
 
-def _result_id(photo: Photo, found: ImagePoses) -> int | str:
+def _result_id(photo: Photo, found: ImagePoses | None) -> int | str:
     """What results call a photo: as its poses do, but 785 where both are called 000000000785.jpg, as in COCO."""
+    if found is None:
+        return photo.result_id
     if isinstance(found.image_id, int):
         return found.image_id
     of_photo = found.image_id == photo.path.stem or last_number(found.image_id) == photo.result_id

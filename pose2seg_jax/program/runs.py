@@ -4,7 +4,7 @@ import os
 
 import ml_collections
 
-from pose2seg_jax import parallel, paths
+from pose2seg_jax import parallel, paths, random_roots
 from pose2seg_jax.alignment import templates as pose_templates
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import NetworkSpec
@@ -20,6 +20,11 @@ from pose2seg_jax.training.options import TrainOptions
 from pose2seg_jax.training.state import abstract_state
 from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights.files import Weights
+
+_PRETRAINED = {
+    "efficientnet_lite0_fpn": "ImageNet's weights first, see configs/coco_human_lite.py",
+    "movenet_fpn": "MoveNet's weights first, see configs/coco_human_movenet_ae.py",
+}
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
@@ -59,11 +64,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
                     log.say(f"{name} was {old} and is {new} from step {step} on")
         start = None
         if step is None and config.init_weights:
-            start = weights.load_to_train_on(spec, config.init_weights)
-        elif step is None and spec.backbone["name"] == "efficientnet_lite0_fpn":
+            key = random_roots.key(options.seed, "initialisation")
+            start = weights.load_to_train_on(spec, config.init_weights, key)
+        elif step is None and spec.backbone["name"] in _PRETRAINED:
             raise UserError(
-                "config field init_weights is empty, but the first stages of efficientnet_lite0_fpn stay as"
-                " they start: convert ImageNet's weights first, see configs/coco_human_lite.py."
+                f"config field init_weights is empty, but the first stages of {spec.backbone['name']} stay as"
+                f" they start: convert {_PRETRAINED[spec.backbone['name']]}."
             )
         # What only the evaluation needs is checked now, not after hours of training.
         network = Network(spec, options.dtype, config.prediction.flip, config.prediction.exclusive)

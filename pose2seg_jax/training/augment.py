@@ -67,6 +67,9 @@ class Canvas(NamedTuple):
         matrices: (N, 2, 3), from the pixels of those squares to the canvas.
         valid: (N,), False for slots without a person, and where nothing of it is on the canvas, to
             within half a block of 8 x 8 pixels of the mask.
+        image_poses: (B, Q, 17, 3) of all people of each image, on the canvas; parts outside of it are missing.
+        ignored: (B, M, M / 8), of what nothing is known about, in squares as `masks`.
+        from_ignored: (B, 2, 3), from the pixels of those squares to the canvas.
     """
 
     images: UInt8[Array, "B S S 3"]
@@ -74,6 +77,9 @@ class Canvas(NamedTuple):
     masks: UInt8[Array, "N M W"]
     matrices: Float[Array, "N 2 3"]
     valid: Bool[Array, " N"]
+    image_poses: Float[Array, "B Q P 3"]
+    ignored: UInt8[Array, "B M W"]
+    from_ignored: Float[Array, "B 2 3"]
 
 
 def move_to_canvas(options: AugmentOptions, side: int, seed: int, batch: TrainBatch) -> Canvas:
@@ -122,7 +128,17 @@ def move_to_canvas(options: AugmentOptions, side: int, seed: int, batch: TrainBa
     blocks = jnp.any(masks.reshape(-1, count, 8, count) > 0, axis=2)
     x, y = geometry.apply_to_grid(geometry.compose(from_mask, _BLOCK), count, count)
     valid &= jnp.any(blocks & _within(x, y, side), axis=(1, 2))
-    return Canvas(images, poses, masks, from_mask, valid)
+    everybody = jax.vmap(lambda poses, matrix: transform_poses(poses, jnp.broadcast_to(matrix, (len(poses), 2, 3)), side))  # fmt: skip
+    return Canvas(
+        images,
+        poses,
+        masks,
+        from_mask,
+        valid,
+        everybody(jnp.asarray(batch.image_poses), matrices),
+        jnp.asarray(batch.ignored).reshape(-1, mask_side, mask_side // 8),
+        geometry.compose(matrices, geometry.invert(batch.to_ignored)),
+    )
 
 
 def _to_mask(batch: TrainBatch) -> Float[jax.Array, "N 2 3"]:
@@ -263,16 +279,40 @@ def align_packed_masks(
         matrices: canvas to ROI.
         roi_size: side R of the ROI.
     """
-    side, mask_side = canvas.images.shape[1], canvas.masks.shape[1]
+    side = canvas.images.shape[1]
+    return _covered(canvas.masks, canvas.matrices, side, matrices, roi_size)
+
+
+def ignored_cells(canvas: Canvas, cells: int) -> Bool[jax.Array, "B h h"]:
+    """Whether nothing is known about a cell of maps that cover the canvas: more than half of it is ignored.
+
+    Args:
+        canvas: the images.
+        cells: side h of the maps.
+    """
+    side = canvas.images.shape[1]
+    to_cells = jnp.broadcast_to(geometry.scaling(cells / side), canvas.from_ignored.shape)
+    return _covered(canvas.ignored, canvas.from_ignored, side, to_cells, cells) > 0.5
+
+
+def _covered(
+    masks: UInt8[Array, "N M W"],
+    to_canvas: Float[Array, "N 2 3"],
+    side: int,
+    matrices: Float[Array, "N 2 3"],
+    roi_size: int,
+) -> Float[jax.Array, "N R R"]:
+    """The share of each cell that packed masks cover, from where they lie on the canvas, of some side, to the ROIs."""
+    mask_side = masks.shape[1]
     fine = geometry.compose(geometry.scaling(_SAMPLES), matrices)
     count = _SAMPLES * roi_size
     shown = _within(*geometry.apply_to_grid(geometry.invert(fine), count, count), side)
-    to_mask = geometry.invert(geometry.compose(fine, canvas.matrices))
+    to_mask = geometry.invert(geometry.compose(fine, to_canvas))
     x, y = (jnp.floor(v).astype(jnp.int32) for v in geometry.apply_to_grid(to_mask, count, count))
     shown &= (x >= 0) & (x < mask_side) & (y >= 0) & (y < mask_side)
     # One index into all bytes: a gather with three would first have to be put together.
-    row = jnp.arange(len(canvas.masks))[:, None, None] * mask_side + jnp.clip(y, 0, mask_side - 1)
-    byte = canvas.masks.reshape(-1)[row * (mask_side // 8) + jnp.clip(x, 0, mask_side - 1) // 8]
+    row = jnp.arange(len(masks))[:, None, None] * mask_side + jnp.clip(y, 0, mask_side - 1)
+    byte = masks.reshape(-1)[row * (mask_side // 8) + jnp.clip(x, 0, mask_side - 1) // 8]
     covered = jnp.where(shown, byte >> (7 - x % 8).astype(jnp.uint8) & 1, 0).astype(jnp.float32)
     return covered.reshape(-1, roi_size, _SAMPLES, roi_size, _SAMPLES).mean(axis=(2, 4))
 

@@ -20,6 +20,7 @@ class TrainOptions:
     batch_size: int
     dtype: str
     dice: float
+    pose_weight: float
     augment: AugmentOptions
     optimizer: OptimizerOptions
     log_every: int
@@ -56,6 +57,7 @@ class TrainOptions:
             cls,
             config,
             dice=config.loss.dice,
+            pose_weight=config.loss.poses,
             augment=_take(AugmentOptions, config.augment),
             optimizer=optimizer,
         )
@@ -71,6 +73,7 @@ def _check_ranges(config: ml_collections.ConfigDict) -> None:
         ("augment.pose_noise", augment.pose_noise, augment.pose_noise >= 0),
         ("augment.roi_scale", augment.roi_scale, 0 <= augment.roi_scale < 1),
         ("loss.dice", config.loss.dice, config.loss.dice >= 0),
+        ("loss.poses", config.loss.poses, config.loss.poses >= 0),
         ("optimizer.learning_rate", optimizer.learning_rate, optimizer.learning_rate >= 0),
         ("optimizer.warmup_steps", optimizer.warmup_steps, optimizer.warmup_steps >= 0),
     ):  # fmt: skip

@@ -29,7 +29,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 def create_state(variables: Any, optimizer: optax.GradientTransformation) -> TrainState:
     """Returns the state before the first step."""
-    params, batch_stats = variables["params"], variables["batch_stats"]
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
 
 

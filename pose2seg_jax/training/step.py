@@ -13,10 +13,11 @@ from pose2seg_jax.alignment import geometry, policies, sampling, skeleton
 from pose2seg_jax.alignment.affine_align import Alignment
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models import NetworkSpec, Pose2Seg
+from pose2seg_jax.models.pose_head import PartMaps
 from pose2seg_jax.people.batches import TrainBatch
 from pose2seg_jax.people.parts import PAPER_LIMBS
 from pose2seg_jax.pictures import panels
-from pose2seg_jax.training import augment, losses
+from pose2seg_jax.training import augment, losses, pose_losses
 from pose2seg_jax.training.options import TrainOptions
 from pose2seg_jax.training.state import TrainState
 
@@ -56,7 +57,7 @@ def make_train_step(
         count = jnp.maximum(parallel.sum_over_devices(jnp.sum(valid)), 1)
 
         def loss_fn(params):
-            logits, updates = model.apply(
+            outputs, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 canvas.images,
                 canvas.poses,
@@ -66,29 +67,53 @@ def make_train_step(
                 train=True,
                 mutable=["batch_stats"],
             )
-            loss = losses.mask_loss(logits, targets, valid, options.dice)
-            return loss / count, (logits, updates)
+            loss: Any = jnp.zeros(())
+            said: dict[str, Any] = {}
+            if spec.segments:
+                loss = losses.mask_loss(outputs.masks, targets, valid, options.dice) / count
+                iou = losses.mask_iou(outputs.masks, targets)
+                said["roi_iou"] = jnp.sum(iou * valid) / count
+            if spec.finds_poses:
+                found = _pose_losses(outputs.parts, canvas, options.batch_size)
+                loss += options.pose_weight * found.weighted()
+                said |= found._asdict()
+            return loss, (said, updates)
 
-        (loss, (logits, updates)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        sums = {
-            "loss": loss,
-            "roi_iou": jnp.sum(losses.mask_iou(logits, targets) * valid) / count,
-            "fallback": jnp.sum(alignment.fallback & valid) / count,
-        }
+        (loss, (said, updates)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        fallback = jnp.sum(alignment.fallback & valid) / count
+        sums = {"loss": loss, "fallback": fallback, **said}
         grads, metrics = parallel.sum_over_devices((grads, sums))
         metrics["gradient_norm"] = optax.tree.norm(grads)
         metrics["persons"] = count
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
-        return TrainState(state.step + 1, params, updates["batch_stats"], opt_state), metrics
+        batch_stats = updates.get("batch_stats", state.batch_stats)  # a network may have none
+        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return step
+
+
+def _pose_losses(
+    heads: tuple[PartMaps, ...], canvas: augment.Canvas, images: int
+) -> pose_losses.PoseLosses:
+    """The sum over the pose heads of what this device adds to the mean over so many images."""
+    cells, side = heads[-1].heatmaps.shape[1], canvas.images.shape[1]
+    scale = jnp.asarray([cells / side, cells / side, 1], jnp.float32)
+    poses = canvas.image_poses * scale.reshape(1, 1, 1, 3)
+    ignored = augment.ignored_cells(canvas, cells)
+    found = [pose_losses.pose_losses(parts, poses, ignored) for parts in heads]
+    return jax.tree.map(lambda *values: sum(values) / images, *found)
 
 
 def make_panels(
     spec: NetworkSpec, options: TrainOptions
 ) -> Callable[[TrainState, TrainBatch], dict[str, np.ndarray]]:
-    """Returns a function that draws, for some persons of a batch: image, aligned ROI, skeleton, masks."""
+    """Returns a function that draws, for some persons of a batch: image, aligned ROI, skeleton, masks.
+
+    Nothing is drawn for a network without a segmentation branch.
+    """
+    if not spec.segments:
+        return lambda state, batch: {}
     model = Pose2Seg(spec, dtype=options.dtype)
     roi_size, limbs = spec.roi_size, spec.limbs or PAPER_LIMBS
 
@@ -98,7 +123,7 @@ def make_panels(
         matrices = _align(spec, canvas).matrix
         images = canvas.images.astype(jnp.float32)
         index = batch.image_index
-        logits: Any = model.apply(
+        outputs: Any = model.apply(
             variables, canvas.images, canvas.poses, matrices, index, canvas.valid
         )
         placed = geometry.apply_to_poses(matrices, canvas.poses)
@@ -106,7 +131,7 @@ def make_panels(
             "image": canvas.images[index],
             "roi": sampling.align_to_roi(images, index, matrices, roi_size),
             "skeleton": skeleton.skeleton_features(placed, roi_size, limbs),
-            "predicted": jax.nn.sigmoid(logits),
+            "predicted": jax.nn.sigmoid(outputs.masks),
             "true": augment.align_packed_masks(canvas, matrices, roi_size),
         }
 

@@ -9,7 +9,7 @@ import numpy as np
 from pose2seg_jax import parallel, random_roots
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.evaluation.evaluator import Evaluator
+from pose2seg_jax.evaluation.evaluator import StateEvaluator
 from pose2seg_jax.models.variables import init_variables
 from pose2seg_jax.people.batches import BatchIds, TrainBatch
 from pose2seg_jax.training.checkpoints import Checkpoints
@@ -34,7 +34,7 @@ def train(
     checkpoints: Checkpoints,
     log: MetricsLog,
     open_batches: Callable[[int], Batches],
-    evaluator: Evaluator,
+    evaluator: StateEvaluator,
     start: Any = None,
 ) -> dict[str, float]:
     """Trains up to `options.num_steps` and evaluates; goes on from the newest checkpoint.
@@ -136,7 +136,7 @@ def check_finite(step: int, metrics: dict[str, Array], ids: BatchIds) -> None:
         )
 
 
-def _evaluate(evaluator: Evaluator, state: TrainState, log: MetricsLog) -> dict[str, float]:
+def _evaluate(evaluator: StateEvaluator, state: TrainState, log: MetricsLog) -> dict[str, float]:
     """Every process for itself: the others would only wait."""
     evaluation = evaluator.run(jax.device_get(state.variables))
     results = evaluation.summary()

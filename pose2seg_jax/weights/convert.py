@@ -10,7 +10,7 @@ from flax import traverse_util
 from jaxtyping import Key
 
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.models import NetworkSpec, efficientnet_fpn, pose2seg, resnet_fpn
+from pose2seg_jax.models import NetworkSpec, efficientnet_fpn, layers, resnet_fpn
 from pose2seg_jax.models.variables import init_variables, variable_shapes
 from pose2seg_jax.weights import torch_files
 
@@ -92,15 +92,15 @@ def convert(spec: NetworkSpec, path: str | pathlib.Path, key: Key[jax.Array, ""]
     shapes = traverse_util.flatten_dict(variable_shapes(spec), sep="/")
     take = _arrays
     if lite:
-        kind, layers, take = "ImageNet EfficientNet-Lite0", _efficientnet(), _folded
+        kind, wanted, take = "ImageNet EfficientNet-Lite0", _efficientnet(), _folded
     elif "conv1.weight" in tensors and "layer4.2.conv3.weight" in tensors:
-        kind, layers = "ImageNet ResNet-50", _resnet("", "downsample.0", "downsample.1")
+        kind, wanted = "ImageNet ResNet-50", _resnet("", "downsample.0", "downsample.1")
     else:
-        kind, layers = "Pose2Seg, CVPR 2019", _authors(spec)
+        kind, wanted = "Pose2Seg, CVPR 2019", _authors(spec)
     flat: dict[str, np.ndarray] = {}
     used: set[str] = set()
     problems: list[str] = []
-    for layer in layers:
+    for layer in wanted:
         for ours, names, value in take(layer, tensors):
             used |= set(names)
             present = [name for name in names if name in tensors]
@@ -208,11 +208,11 @@ def _folded(layer: _Layer, tensors: dict[str, np.ndarray]) -> _Arrays:
         kernel = _kernel(weight, layer.pointwise)
         if kernel is not None:
             kernel = kernel * factor
-            if layer.conv == "_conv_stem" and kernel.shape[2] == len(pose2seg.MEAN):
+            if layer.conv == "_conv_stem" and kernel.shape[2] == len(layers.MEAN):
                 # It takes images as `Pose2Seg` scales them.
-                shift = (np.asarray(pose2seg.MEAN) - _LITE_MEAN) / _LITE_STD
+                shift = (np.asarray(layers.MEAN) - _LITE_MEAN) / _LITE_STD
                 bias = bias + (shift @ kernel).sum((0, 1))
-                kernel = kernel * (np.asarray(pose2seg.STD) / _LITE_STD)[:, None]
+                kernel = kernel * (np.asarray(layers.STD) / _LITE_STD)[:, None]
             kernel = kernel.astype(np.float32)
         bias = bias.astype(np.float32)
     inner = f"params/{layer.our_conv}{'/Dense_0' if layer.pointwise else ''}"

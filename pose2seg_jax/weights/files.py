@@ -10,20 +10,22 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
 from etils import epath
 from flax import traverse_util
+from jaxtyping import Key
 
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import NetworkSpec
-from pose2seg_jax.models.pose2seg import MEAN, STD
-from pose2seg_jax.models.variables import differences_of_arrays, variable_shapes
+from pose2seg_jax.models.layers import MEAN, STD
+from pose2seg_jax.models.variables import differences_of_arrays, init_variables, variable_shapes
 from pose2seg_jax.people.parts import PART_NAMES
 
-_FORMAT = "pose2seg_jax weights 3"
+_FORMAT = "pose2seg_jax weights 4"
 # The model of the package (docs/model_card.md).
 PACKAGED = epath.Path(__file__).with_name("coco_human_lite.safetensors")
 # What parameters take for granted, no shape shows and no spec can change.
@@ -131,23 +133,37 @@ def load(path: str | os.PathLike | None = None) -> Weights:
     return Weights(spec, variables, content.get("provenance") or {})
 
 
-def load_to_train_on(spec: NetworkSpec, path: str | os.PathLike) -> Any:
+def load_to_train_on(spec: NetworkSpec, path: str | os.PathLike, key: Key[jax.Array, ""]) -> Any:
     """Returns the variables of a weights file, for a network whose training starts from them.
 
-    The sizes of the images and the alignment may differ, since parameters can learn new ones.
+    The sizes of the images and the alignment may differ, since parameters can learn new ones. A segmentation branch or pose heads
+    that the file does not have start at random.
+
+    Args:
+        spec: the network.
+        path: the file.
+        key: of the random values.
 
     Raises:
         WeightsError: as `load`, and where the file is of another network.
     """
     loaded = load(path)
-    free = ("image_size", "backbone_image_size", "alignment.")
-    differences = [d for d in loaded.spec.differences(spec) if not d.startswith(free)]
+    free = ["image_size", "backbone_image_size", "alignment."]
+    if not (spec.segments and loaded.spec.segments):
+        free += ["branch.", "image_in_roi", "roi_size", "skeleton_features"]
+    if not (spec.finds_poses and loaded.spec.finds_poses):
+        free += ["pose_head."]
+    differences = [d for d in loaded.spec.differences(spec) if not d.startswith(tuple(free))]
     if differences:
         raise WeightsError(
             f"{path}: is of another network than config.model (the file's value, the config's):"
             f" {'; '.join(differences)}. Use the config that it was made with."
         )
-    return loaded.variables
+    fresh = traverse_util.flatten_dict(init_variables(spec, key), sep="/")
+    found = traverse_util.flatten_dict(loaded.variables, sep="/")
+    return traverse_util.unflatten_dict(
+        {name: found.get(name, value) for name, value in fresh.items()}, sep="/"
+    )
 
 
 def _check_tensors(file: Any, spec: NetworkSpec, tensors: Mapping[str, np.ndarray]) -> None:

@@ -90,6 +90,32 @@ def convert(path: str | os.PathLike) -> tuple[Any, dict[str, Any]]:
     return traverse_util.unflatten_dict(flat, sep="/"), {"converted_from": sources, "kind": KIND}
 
 
+def as_backbone(variables: Any) -> dict[str, Any]:
+    """Returns the parameters of the backbone "movenet_fpn" that compute MoveNet's features.
+
+    Each channel's kernel is divided by its largest value, which becomes the factor of the channel: folding had left some of
+    them so small that training would overwrite them.
+
+    Args:
+        variables: of `MoveNet`.
+    """
+    heads = {ours for _, ours in _HEADS}
+    kept = {name: value for name, value in variables["params"].items() if name not in heads}
+    flat = traverse_util.flatten_dict(kept, sep="/")
+    made = {}
+    for name, value in flat.items():
+        layer, _, kind = name.rpartition("/")
+        if not layer.endswith("/Dense_0"):
+            made[name] = value
+        elif kind == "kernel":
+            largest = np.maximum(np.max(np.abs(value), axis=0), 1e-30)
+            made[name] = value / largest
+            made[f"{layer.removesuffix('/Dense_0')}/scale"] = largest
+        else:
+            made[f"{layer.removesuffix('/Dense_0')}/bias"] = value
+    return traverse_util.unflatten_dict(made, sep="/")
+
+
 def save(path: str | os.PathLike, variables: Any, provenance: Mapping[str, Any]) -> None:
     """Writes a file that `load` reads, in float16, which loses nothing of the published numbers.
 

@@ -15,6 +15,7 @@ import scipy.ndimage
 import stream_fixtures
 import tensorflow as tf
 from conftest import ROOT, draw_masks, standing_pose, tiny_config, write_coco
+from pycocotools import mask as mask_utils
 
 from input_pipeline import pipeline
 from input_pipeline.coco_human import coco_human_dataset_builder as coco_human
@@ -23,6 +24,7 @@ from pose2seg_jax.alignment.conventions import CONVENTIONS
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import coco
 from pose2seg_jax.people.batches import TrainBatch
+from pose2seg_jax.training import augment
 
 
 @pytest.mark.parametrize("size", [(200, 240), (700, 500), (90, 1100), (1, 1)])
@@ -317,3 +319,101 @@ def test_tfds_build_prepares_what_training_reads(tmp_path):
     builder = coco_human.prepare(str(root), str(made), "train")
     assert builder.info.splits["train"].num_examples == 2
     assert sorted(made.rglob("*.tfrecord*")) == before
+
+
+@pytest.fixture
+def with_poses(coco_dir):
+    """The training split without the masks of some people, and a file of the poses of all.
+
+    The split's file lacks the second person of an image; in the file of poses are also an image of its own, and a crowd.
+    """
+    path = coco_dir / "annotations/person_keypoints_train2017.json"
+    content = json.loads(path.read_text())
+    everybody = json.loads(path.read_text())
+    first, second = (p for p in content["annotations"] if p["image_id"] == content["images"][1]["id"])  # fmt: skip
+    content["annotations"].remove(second)
+    alone = content["images"][0]["id"]  # an image that only the file of poses names
+    content["images"] = content["images"][1:]
+    content["annotations"] = [p for p in content["annotations"] if p["image_id"] != alone]
+    crowd = {**first, "id": 900, "iscrowd": 1, "num_keypoints": 0, "keypoints": [0] * 51}
+    everybody["annotations"].append(crowd)
+    for person in everybody["annotations"]:
+        if person["id"] != 900:
+            del person["segmentation"]
+    path.write_text(json.dumps(content))
+    poses = coco_dir / "poses.json"
+    poses.write_text(json.dumps(everybody))
+    return coco_dir, poses, first["image_id"], alone
+
+
+def test_poses_of_everybody_come_beside_the_persons_with_masks(with_poses, tmp_path):
+    root, poses, both, alone = with_poses
+    config = tiny_config(root, tmp_path / "tfds")
+    config.persons_per_batch = 12
+    builder = coco_human.prepare(str(root), str(tmp_path / "tfds"), "train", str(poses))
+    without = coco_human.prepare(str(root), str(tmp_path / "tfds"), "train")
+    assert builder.info.full_name != without.info.full_name
+    assert builder.info.splits["train"].num_examples == 8
+    assert without.info.splits["train"].num_examples == 7
+    expected = {image.id: image for image in coco.read(poses).images}
+    stream = _batches((builder, config), position=0, num_devices=1)
+    seen = {}
+    for _ in range(2):
+        batch, ids = next(stream)
+        for b, image_id in enumerate(ids.image_id[0].tolist()):
+            known = batch.image_poses[0, b]
+            count = len(expected[image_id].posed)
+            own = np.stack([person.pose for person in expected[image_id].posed])
+            key = np.argsort(-np.asarray([person.area for person in expected[image_id].posed]))
+            np.testing.assert_array_equal(known[:count], own[key])
+            assert not known[count:].any()
+            persons = np.sum(batch.valid[0] & (batch.image_index[0] == b))
+            assert persons == {alone: 0, both: 1}.get(image_id, count)
+            seen[image_id] = batch.ignored[0, b].any()
+    assert seen.pop(both)  # the crowd
+    assert len(seen) == 7
+    assert not any(seen.values())
+
+
+def test_ignored_cells_are_those_under_the_crowd(with_poses, tmp_path):
+    root, poses, both, _ = with_poses
+    config = tiny_config(root, tmp_path / "tfds")
+    config.augment.update(flip=False, rotation=0.0, translation=0.0, color=0.0)
+    config.augment.scale = (1.0, 1.0)
+    config.persons_per_batch = 12
+    builder = coco_human.prepare(str(root), str(tmp_path / "tfds"), "train", str(poses))
+    stream = _batches((builder, config), position=0, num_devices=1)
+    batch, ids = next(stream)
+    if both not in ids.image_id:
+        batch, ids = next(stream)
+    b = ids.image_id[0].tolist().index(both)
+    canvas = stream_fixtures.to_canvas(config)(TrainBatch(*(values[0] for values in batch)))
+    found = np.asarray(augment.ignored_cells(canvas, 16))[b]
+    image = next(image for image in coco.read(poses).images if image.id == both)
+    crowd = next(person for person in image.persons if person.is_crowd)
+    mask = mask_utils.decode(crowd.segmentation).astype(np.float32)
+    side = max(mask.shape)
+    square = np.zeros((side, side), np.float32)
+    top, left = ((side - length) // 2 for length in mask.shape)
+    square[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    shares = np.asarray(PIL.Image.fromarray(square).resize((16, 16), PIL.Image.Resampling.BOX))
+    clear = np.abs(shares - 0.5) > 0.2
+    np.testing.assert_array_equal(found[clear], shares[clear] > 0.5)
+    assert found.any()
+    # The poses of everybody are on the canvas where those of the persons with masks are.
+    person = np.flatnonzero(batch.valid[0] & (batch.image_index[0] == b))[0]
+    own = np.asarray(canvas.poses)[person]
+    assert np.min(np.abs(np.asarray(canvas.image_poses)[b] - own).max(axis=(1, 2))) < 1e-3
+
+
+def test_a_file_of_poses_of_other_images_is_refused(with_poses, tmp_path):
+    root, poses, both, _ = with_poses
+    content = json.loads(poses.read_text())
+    for image in content["images"]:
+        if image["id"] == both:
+            image["width"] += 1
+    poses.write_text(json.dumps(content))
+    with pytest.raises(
+        coco.CocoError, match=rf"poses\.json: image {both} is .* but .* in .*person_keyp"
+    ):
+        coco_human.prepare(str(root), str(tmp_path / "tfds"), "train", str(poses))

@@ -120,7 +120,7 @@ def test_a_converted_checkpoint_computes_what_it_did(tensors, tmp_path):
         capture_intermediates=lambda module, _: isinstance(module, layers.InvertedResidual),
     )  # fmt: skip
     maps, captured = run_once(apply, own, scaled[None].astype(np.float32))
-    assert maps.shape == (1, 16, 24, config.model.backbone.features)
+    assert maps[0].shape == (1, 16, 24, config.model.backbone.features)
     found = captured["intermediates"]
     expected = run_once(lambda: list(_reference(tensors, image)))
     assert len(found) == 15

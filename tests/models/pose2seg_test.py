@@ -51,7 +51,10 @@ def test_the_paper_configuration_has_the_published_size():
     assert abs(_count(shapes["params"]["backbone"]) / 6.6e6 - 1) < 0.02
     assert abs(_count(shapes["params"]["branch"]) / 15.8e6 - 1) < 0.01
     outputs = jax.eval_shape(
-        lambda v: (model.apply(v, *arguments), model.apply(v, arguments[0], method="encode").maps),
+        lambda v: (
+            model.apply(v, *arguments).masks,
+            model.apply(v, arguments[0], method="encode").maps,
+        ),
         shapes,
     )
     assert outputs[0].shape == (1, 64, 64)
@@ -116,11 +119,12 @@ def test_padded_slots_touch_nothing(options):
     @jax.jit
     def run(variables, images, poses, matrices, index, valid):
         def loss(params):
-            logits, updates = model.apply(
+            outputs, updates = model.apply(
                 variables | {"params": params},
                 images, poses, matrices, index, valid,
                 train=True, mutable=["batch_stats"],
             )  # fmt: skip
+            logits = outputs.masks
             return losses.mask_loss(logits, jnp.zeros_like(logits), valid), (logits, updates)
 
         return jax.value_and_grad(loss, has_aux=True)(variables["params"])
@@ -147,8 +151,8 @@ def test_without_any_valid_person_everything_stays_finite():
     images, poses, matrices, index, valid = _inputs()
     variables = run_once(model.init, jax.random.key(0), *_inputs())
     apply = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
-    logits, updates = apply(variables, images, poses * 0, matrices, index, valid & False)
-    assert np.all(np.isfinite(logits))
+    outputs, updates = apply(variables, images, poses * 0, matrices, index, valid & False)
+    assert np.all(np.isfinite(outputs.masks))
     before, after = variables["batch_stats"]["branch"], updates["batch_stats"]["branch"]
     jax.tree.map(np.testing.assert_array_equal, before, after)
 

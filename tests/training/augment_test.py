@@ -57,6 +57,9 @@ def _batch(images, poses, masks, index):
         image_index=np.arange(count, dtype=np.int32),
         valid=np.ones(count, bool),
         person_key=np.arange(1, count + 1, dtype=np.uint32),
+        image_poses=np.asarray(poses, np.float32)[:, None],
+        ignored=np.packbits(np.stack(windows).reshape(count, -1), axis=-1),
+        to_ignored=np.stack(to_mask),
     )
 
 

@@ -13,6 +13,7 @@ from conftest import draw_person, standing_pose, tiny_weights
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax import Pose2SegPredictor
+from pose2seg_jax.models.variables import init_variables
 from pose2seg_jax.people.images import open_image
 from pose2seg_jax.weights import files as weights
 
@@ -37,11 +38,31 @@ def test_a_network_survives_its_file(saved):
 def test_training_starts_from_the_same_network_only(saved):
     path, made = saved
     free = {"image_size": 128, "alignment.reflect": False, "alignment.templates": "cvpr2019"}
-    found = weights.load_to_train_on(made.spec.with_fields(free), path)
+    key = jax.random.key(0)
+    found = weights.load_to_train_on(made.spec.with_fields(free), path, key)
     jax.tree.map(np.testing.assert_array_equal, found, made.variables)
     other = made.spec.with_fields({"roi_size": 16, "branch.units": 3})
     with pytest.raises(weights.WeightsError, match=r"branch\.units: 1, 3; roi_size: 32, 16\. Use"):
-        weights.load_to_train_on(other, path)
+        weights.load_to_train_on(other, path, key)
+
+
+def test_training_starts_pose_heads_and_branches_that_the_file_lacks_at_random(saved):
+    path, made = saved
+    head = {"name": "associative_embedding", "features": 4}
+    spec = made.spec.with_fields({"pose_head": head})
+    found = weights.load_to_train_on(spec, path, jax.random.key(0))
+    fresh = init_variables(spec, jax.random.key(0))
+    for part in ("backbone", "branch"):
+        jax.tree.map(
+            np.testing.assert_array_equal, found["params"][part], made.variables["params"][part]
+        )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        found["params"]["pose_heads_0"],
+        fresh["params"]["pose_heads_0"],
+    )
+    alone = spec.with_fields({"branch": {"name": "off"}})
+    assert "branch" not in weights.load_to_train_on(alone, path, jax.random.key(0))["params"]
 
 
 def _changed(path, target, tensors=None, **changes):
@@ -84,7 +105,7 @@ def test_other_conventions_are_refused(saved, tmp_path):
         with pytest.raises(weights.WeightsError, match=f"was trained with {name} other"):
             weights.load(target)
     _changed(saved[0], target, format="x")
-    with pytest.raises(weights.WeightsError, match="is not 'pose2seg_jax weights 3', but x"):
+    with pytest.raises(weights.WeightsError, match="is not 'pose2seg_jax weights 4', but x"):
         weights.load(target)
 
 

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pose2seg_jax.prediction.inputs import InputError
+
 
 class EstimatedPoses(NamedTuple):
     """The P persons of one image.
@@ -19,6 +21,19 @@ class EstimatedPoses(NamedTuple):
     poses: np.ndarray
     scores: np.ndarray
     part_scores: np.ndarray | None = None
+
+
+def threshold(value: float | None, usual: float) -> float:
+    """Returns a threshold, the usual one for None.
+
+    Raises:
+        InputError: it is not between 0 and 1.
+    """
+    if value is None:
+        return usual
+    if isinstance(value, str) or not 0 <= value <= 1:
+        raise InputError(f"a threshold is {value!r}; it must be a number between 0 and 1.")
+    return value
 
 
 PoseEstimator = Callable[[np.ndarray], EstimatedPoses]

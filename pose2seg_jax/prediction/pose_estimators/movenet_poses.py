@@ -14,10 +14,10 @@ from pose2seg_jax.alignment.conventions import CONVENTIONS
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models.movenet import MoveNet
 from pose2seg_jax.prediction.forks import check_not_forked
-from pose2seg_jax.prediction.inputs import InputError, image_array
+from pose2seg_jax.prediction.inputs import image_array
 from pose2seg_jax.prediction.pose_estimators import decoding
 from pose2seg_jax.prediction.pose_estimators.decoding import PoseCandidates
-from pose2seg_jax.prediction.pose_estimators.estimated_poses import EstimatedPoses
+from pose2seg_jax.prediction.pose_estimators.estimated_poses import EstimatedPoses, threshold
 from pose2seg_jax.weights import movenet_files
 
 SIDES = (512,)  # of the canvases, in pixels
@@ -65,8 +65,8 @@ class MoveNetPoses:
         """
         check_not_forked()
         part, person = thresholds(accurate=accurate)
-        self._part_threshold = _threshold(part_score_threshold, part)
-        self._person_threshold = _threshold(person_score_threshold, person)
+        self._part_threshold = threshold(part_score_threshold, part)
+        self._person_threshold = threshold(person_score_threshold, person)
         self._sides = ACCURATE_SIDES if accurate else SIDES
         self._flip, self._device = flip, device
         self._variables = jax.device_put(movenet_files.load(path), device)
@@ -141,11 +141,3 @@ def thresholds(*, accurate: bool) -> tuple[float, float]:
     """Returns the usual thresholds of parts and of persons."""
     person = ACCURATE_PERSON_SCORE_THRESHOLD if accurate else PERSON_SCORE_THRESHOLD
     return PART_SCORE_THRESHOLD, person
-
-
-def _threshold(value: float | None, usual: float) -> float:
-    if value is None:
-        return usual
-    if isinstance(value, str) or not 0 <= value <= 1:
-        raise InputError(f"a threshold is {value!r}; it must be a number between 0 and 1.")
-    return value

