@@ -23,7 +23,7 @@ test: $(VENV)/installed
 # Whole programs: the commands of README.md as they stand and the notebook, shortened; main.py; benchmarks; two processes.
 SLOW = tests/readme_test.py tests/distributed_test.py tests/killed_test.py tests/program/main_test.py tests/benchmarks
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(SLOW)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(SLOW)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -123,8 +123,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.prediction = ml_collections.ConfigDict()
     # Predict the mirrored image too, and take the mean: twice the work (ours).
     config.prediction.flip = False
-    # Give each pixel to one person at most, the one whose probability is highest there (ours).
-    config.prediction.exclusive = False
+    # Give each pixel to one person at most, the one whose probability is highest there (ours; the paper does not).
+    config.prediction.exclusive = True
     # Let MoveNet look at three sizes of the image: better poses, for two and a half times the time (ours).
     config.prediction.accurate_poses = False
     # A part of a predicted pose with a lower score is missing. Empty for 0.3, or 0.1 of MoveNet's poses.

@@ -33,4 +33,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.scale = (1.0, 1.0)
     config.augment.translation = 0.0
     config.augment.color = 0.0
+    config.prediction.exclusive = False  # (authors' code)
     return config

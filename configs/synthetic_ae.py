@@ -15,8 +15,17 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.synthetic.train = 2000
     config.batch_size = 8
     config.persons_per_batch = 16
-    config.num_steps = 4000
+    config.num_steps = 3000
+    config.model.image_size = 192
     config.model.backbone = {"name": "hourglass", "stacks": 2, "features": 48, "depth": 3}
+    config.model.branch = {
+        "name": "lean",
+        "features": 24,
+        "units": 2,
+        "depth": 2,
+        "head_features": 16,
+        "head_convs": 1,
+    }
     config.model.pose_head = {"name": "associative_embedding", "features": 0}
     config.loss.poses = 20.0
     config.checkpoint_every = 500

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pycocotools import mask as mask_utils
 
 THRESHOLD = 0.5  # of the mask probability
@@ -37,16 +37,19 @@ def encode_exclusive_masks(
     matrices: Float[np.ndarray, "P 2 3"],
     height: int,
     width: int,
+    bodies: Int[np.ndarray, " P"] | None = None,
 ) -> list[dict[str, Any]]:
-    """The masks of an image's persons, so that a pixel belongs to one person at most.
+    """The masks of an image's persons, so that a pixel belongs to one body at most.
 
-    A pixel that lies in several masks goes to the person whose probability is highest there, of equal ones to the first.
+    A pixel that lies in several masks goes to the body whose probability is highest there, of equal ones to the first.
 
     Args:
         probabilities: in the ROIs.
         matrices: image to ROI.
         height: of the image.
         width: of the image.
+        bodies: a number for each person; persons with the same number are one body that is there several times, and take
+            nothing from each other. None for bodies of their own.
 
     Raises:
         ValueError: the image has more than MAX_PIXELS.
@@ -56,13 +59,17 @@ def encode_exclusive_masks(
     for one in found:
         part = highest[one.window]
         np.maximum(part, one.values, out=part)
-    taken = np.zeros((width, height), bool)
-    masks = []
-    for one in found:
-        mine = (one.values > THRESHOLD) & (one.values == highest[one.window]) & ~taken[one.window]
-        taken[one.window] |= mine
-        masks.append(encode_cutout(mine, one.x, one.y, height, width))
-    return masks
+    numbers = np.arange(len(found)) if bodies is None else bodies
+    owners = np.full((width, height), -1, np.int32)
+    for one, number in zip(found, numbers, strict=True):
+        part, owned = (one.values > THRESHOLD) & (one.values == highest[one.window]), owners[one.window]
+        owned[part & (owned < 0)] = number
+    return [
+        encode_cutout(
+            (one.values > THRESHOLD) & (owners[one.window] == number), one.x, one.y, height, width
+        )
+        for one, number in zip(found, numbers, strict=True)
+    ]
 
 
 class _Cutout(NamedTuple):

@@ -11,7 +11,7 @@ def defaults_of_prediction() -> dict[str, Any]:
         "dtype": "float32",
         "prediction": {
             "flip": False,
-            "exclusive": False,
+            "exclusive": True,
             "accurate_poses": False,
             "part_score_threshold": config_dict.placeholder(float),
             "person_score_threshold": config_dict.placeholder(float),

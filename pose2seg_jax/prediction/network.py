@@ -31,13 +31,13 @@ class Network:
         spec: what the network is.
         dtype: of the computation, "float32" or "bfloat16".
         flip: whether the image is predicted mirrored too, and the mean taken: twice the work.
-        exclusive: whether a pixel belongs to one person at most, in masks of the predictors.
+        exclusive: whether a pixel belongs to one person at most, the one whose probability is highest, in masks of the predictors.
     """
 
     spec: NetworkSpec
     dtype: str = "float32"
     flip: bool = False
-    exclusive: bool = False
+    exclusive: bool = True
 
     def __post_init__(self):
         """Checks the dtype.

@@ -118,7 +118,7 @@ class Pose2SegPredictor:
         *,
         dtype: str = "float32",
         flip: bool = False,
-        exclusive: bool = False,
+        exclusive: bool = True,
         pose_estimator: PoseEstimator | None = None,
     ) -> "Pose2SegPredictor":
         """A predictor from a weights file (main.py --mode=export_weights).
@@ -145,7 +145,7 @@ class Pose2SegPredictor:
         *,
         dtype: str = "float32",
         flip: bool = False,
-        exclusive: bool = False,
+        exclusive: bool = True,
         pose_estimator: PoseEstimator | None = None,
     ) -> "Pose2SegPredictor":
         """Makes a predictor from loaded weights; see `load`."""

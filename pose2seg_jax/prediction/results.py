@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import scipy.sparse.csgraph
 from jaxtyping import Bool, Float, Int, UInt8, UInt16
 from pycocotools import mask as mask_utils
 
@@ -18,6 +19,7 @@ from pose2seg_jax.alignment import affine_align
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import coco, masks, polygons
 from pose2seg_jax.people.parts import NUM_PARTS, PERSON_CATEGORY
+from pose2seg_jax.people.pose_files.duplicates import SAME_PERSON_OKS, similarity
 from pose2seg_jax.pictures import overlays
 from pose2seg_jax.prediction.inputs import InputError, image_array
 from pose2seg_jax.prediction.network import RoiPrediction
@@ -85,21 +87,25 @@ class Result:
             size: (height, width) of the image.
             poses: (P, 17, 3) of the persons.
             pose_scores: (P,), see above; None for ones.
-            exclusive: whether a pixel belongs to one person at most, the one whose probability is highest.
+            exclusive: whether a pixel belongs to one person at most, the one whose probability is highest. Poses that are the
+                same person's by COCO's OKS share its pixels.
 
         Raises:
             ValueError: scores of another number of persons, or not numbers of 0 or more.
         """
         probabilities, matrices = np.asarray(rois.probabilities), np.asarray(rois.alignment.matrix)
+        exclusive = exclusive and len(poses) > 1
         if exclusive:
-            rles = masks.encode_exclusive_masks(probabilities, matrices, *size)
+            alike = similarity(poses) > SAME_PERSON_OKS
+            _, bodies = scipy.sparse.csgraph.connected_components(alike)
+            rles = masks.encode_exclusive_masks(probabilities, matrices, *size, bodies)
         else:
             rles = [
                 masks.encode_mask(p, m, *size) for p, m in zip(probabilities, matrices, strict=True)
             ]
         known = np.ones(len(rles)) if pose_scores is None else np.asarray(pose_scores, np.float64)
         mask_scores = np.asarray(rois.scores, np.float64)
-        if exclusive and rles:  # who has lost every pixel to others has an empty mask
+        if exclusive:  # who has lost every pixel to others has an empty mask
             mask_scores = np.where(mask_utils.area(rles) > 0, mask_scores, 0)
         template = np.asarray(rois.alignment.template)
         return cls(size, tuple(rles), mask_scores, known, template, poses)

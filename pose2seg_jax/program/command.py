@@ -25,7 +25,7 @@ Cuts the people of photos and videos out: one mask for each pose.
 
   --config.prediction.person_score_threshold=0.5    leave out who was found unsurely
   --config.prediction.accurate_poses=true           better poses of MoveNet, in more time
-  --config.prediction.exclusive=true                a pixel belongs to one person at most
+  --config.prediction.exclusive=false               a pixel may belong to several persons
   --config.prediction.flip=true                     a little better, for twice the time
   --config.dtype=bfloat16                           faster on GPU and TPU
 

@@ -99,6 +99,8 @@ def open_evaluator(
                 skeleton=skeleton,
             )
             name = f"Pose2Seg, poses of {os.path.basename(poses)}"
+    if not network.exclusive:
+        name += ", masks may overlap"
     return evaluation.Evaluator(
         network,
         dataset,

@@ -40,6 +40,16 @@ def test_a_pixel_goes_to_the_person_with_the_highest_probability():
         assert np.mean(owner == found) > 0.999
 
 
+def test_a_body_that_is_there_twice_keeps_its_mask_twice():
+    probabilities, matrices = _persons(3, np.random.RandomState(1))
+    alone = encode_exclusive_masks(probabilities, matrices, 50, 70)
+    order = [0, 1, 2, 0]
+    found = encode_exclusive_masks(
+        probabilities[order], matrices[order], 50, 70, np.asarray([5, 7, 1, 5])
+    )
+    assert found == [*alone, alone[0]]
+
+
 def test_persons_who_are_alike_share_nothing():
     probabilities, matrices = _persons(1, np.random.RandomState(1))
     twice = encode_exclusive_masks(np.repeat(probabilities, 2, 0), np.repeat(matrices, 2, 0), 50, 70)  # fmt: skip

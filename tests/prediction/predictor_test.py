@@ -454,9 +454,16 @@ def test_threads_share_a_predictor(weights):
 
 
 def test_exclusive_masks_share_no_pixel(weights):
-    predictor = Pose2SegPredictor.from_weights(weights, exclusive=True)
-    poses = np.concatenate([_poses(3, 60, 0)] * 2)
-    assert predictor(_image(60, 90, 0), poses).masks.sum(0).max() <= 1
+    predictor = Pose2SegPredictor.from_weights(weights)
+    image, poses = _image(60, 90, 0), _poses(5, 60, 0)
+    masks = predictor(image, poses).masks
+    assert masks.sum(0).max() == 1
+    alone = Pose2SegPredictor.from_weights(weights, exclusive=False)(image, poses).masks
+    assert alone.sum(0).max() > 1
+    np.testing.assert_array_equal(alone.any(0), masks.any(0))
+    # A person who is there twice takes nothing from herself.
+    twice = predictor(image, np.concatenate([poses, poses[:1]])).masks
+    np.testing.assert_array_equal(twice, masks[[0, 1, 2, 3, 4, 0]])
 
 
 def test_a_forked_process_is_told_what_to_do(weights, monkeypatch):

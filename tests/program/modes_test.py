@@ -12,6 +12,7 @@ from pose2seg_jax.errors import UserError
 from pose2seg_jax.prediction import pose_estimators
 from pose2seg_jax.prediction.pose_estimators import EstimatedPoses
 from pose2seg_jax.weights import files as weights
+from pose2seg_jax.weights import movenet_files
 
 
 @pytest.fixture
@@ -146,3 +147,70 @@ def test_our_own_poses_are_evaluated(tiny_file, coco_dir, tmp_path, capsys):
     assert "COCOHUMAN, poses, others ignored (12 persons)" in table
     assert "Pose2Seg, poses: own" in table
     assert all(entry["pose_score"] >= 0.1 for entry in json.loads(output.read_text()))
+
+
+@pytest.fixture
+def own_heads(tmp_path):
+    """Weights files of two untrained networks: one finds poses and masks, one poses alone."""
+    head = {"name": "associative_embedding", "features": 0}
+    both, alone = tmp_path / "both.safetensors", tmp_path / "alone.safetensors"
+    weights.save(both, tiny_weights(pose_head=head))
+    weights.save(alone, tiny_weights(pose_head=head, branch={"name": "off"}))
+    return both, alone
+
+
+_EVERYBODY = {"prediction.person_score_threshold": 0.0, "prediction.part_score_threshold": 0.0}
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_a_network_with_pose_heads_needs_no_other(own_heads, tiny_file, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise AssertionError("MoveNet was asked")
+
+    monkeypatch.setattr(movenet_files, "load", fail)
+    both, alone = own_heads
+    rng = np.random.default_rng(0)
+    PIL.Image.fromarray(rng.integers(0, 255, (50, 70, 3), np.uint8)).save(tmp_path / "7.png")
+    entries = []
+    for name, changes in (
+        ("own", {"weights": both}),
+        ("file", {"weights": both, "poses": both}),
+        ("other", {"weights": tiny_file, "poses": alone}),
+    ):
+        run_mode(
+            "predict", None, _EVERYBODY, image=tmp_path / "7.png", output=tmp_path / name, **changes
+        )
+        entries.append(json.loads((tmp_path / name / "results.json").read_text()))
+    assert entries[0]
+    assert (
+        entries[0] == entries[1]
+    )  # found in the predictor's features, or in those of a network beside it
+    assert {entry["image_id"] for entry in entries[0] + entries[2]} == {7}
+    assert all(entry["pose_score"] > 0 for entry in entries[0])
+    with pytest.raises(weights.WeightsError, match="has no pose heads"):
+        run_mode(
+            "predict",
+            image=tmp_path / "7.png",
+            output=tmp_path / "x",
+            weights=both,
+            poses=tiny_file,
+        )
+    with pytest.raises(weights.WeightsError, match="has no segmentation branch"):
+        run_mode("predict", image=tmp_path / "7.png", output=tmp_path / "y", weights=alone)
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_the_poses_of_pose_heads_are_scored(own_heads, tiny_file, coco_dir, tmp_path, capsys):
+    both, alone = own_heads
+    fields = {"dataset.coco_dir": str(coco_dir), **_EVERYBODY}
+    run_mode("eval", None, fields, weights=both, poses="own", output=tmp_path / "both.json")
+    table = capsys.readouterr().out
+    assert "COCOHUMAN, poses, others ignored (12 persons)" in table
+    run_mode("eval", None, fields, weights=tiny_file, poses=alone)
+    assert "Pose2Seg, poses: alone.safetensors" in capsys.readouterr().out
+    run_mode("eval", None, fields, weights=alone, poses="own", output=tmp_path / "alone.json")
+    (_, _, row) = capsys.readouterr().out.rstrip().splitlines()[-3:]
+    assert row.startswith("COCOHUMAN, poses, others ignored (12 persons)  poses: own")
+    assert all(len(e["keypoints"]) == 51 for e in json.loads((tmp_path / "alone.json").read_text()))
+    with pytest.raises(UserError, match="has no segmentation branch, so its own poses are scored"):
+        run_mode("eval", None, {"dataset.coco_dir": str(coco_dir)}, weights=alone, poses=both)

@@ -174,6 +174,20 @@ def test_networks_with_box_alignment_are_trained_and_evaluated(config, coco_dir,
         run_mode("eval", workdir=tmp_path / "run", poses="poses.json")
 
 
+def test_poses_are_trained_beside_masks_or_alone(config, tmp_path):
+    config.model.pose_head = {"name": "associative_embedding", "features": 0}
+    metrics = runs.train(config, str(tmp_path / "both"))
+    assert 0 <= metrics["mean IoU"] <= 1
+    config.model.branch = {"name": "off"}
+    metrics = runs.train(config, str(tmp_path / "alone"))
+    assert 0 <= metrics["AP"] <= 1
+    trained, _ = runs.restore(str(tmp_path / "alone"))
+    assert trained.variables["params"].keys() == {"backbone", "pose_heads_0"}
+    config.model.pose_head = {"name": "off"}
+    with pytest.raises(UserError, match=r"branch\.name and model\.pose_head\.name are both 'off'"):
+        runs.train(config, str(tmp_path / "none"))
+
+
 def test_training_starts_from_the_weights_of_a_file(config, tmp_path):
     config.optimizer.learning_rate = 0.0
     start = tiny_weights(seed=7)

@@ -1,5 +1,6 @@
 """Google's file of MoveNet to ours, and files that are not it."""
 
+import functools
 import hashlib
 import json
 
@@ -9,8 +10,13 @@ import pytest
 import safetensors
 import safetensors.numpy
 from conftest import run_mode
+from flax import traverse_util
 
+from configs import coco_human_lite, coco_human_movenet_ae
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.models import layers
+from pose2seg_jax.models.movenet import MoveNet, MoveNetFPN, Separable
+from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights import movenet_files
 from pose2seg_jax.weights.files import WeightsError
 
@@ -113,3 +119,35 @@ def test_what_float16_cannot_hold_is_not_written(tmp_path):
     with pytest.raises(WeightsError, match="holds values that float16 does not"):
         movenet_files.save(tmp_path / "x", {"params": {"a": np.asarray([0.1])}}, {})
     assert not (tmp_path / "x").exists()
+
+
+def test_the_backbone_computes_movenets_features():
+    image = np.random.default_rng(0).integers(0, 255, (1, 64, 96, 3), np.uint8)
+    variables = movenet_files.load()
+    network = functools.partial(
+        MoveNet().apply, capture_intermediates=lambda module, _: isinstance(module, Separable)
+    )
+    _, captured = jax.jit(network)(variables, image)
+    expected = captured["intermediates"]["Separable_2"]["__call__"][0]
+    scaled = (image - np.asarray(layers.MEAN, np.float32)) / np.asarray(layers.STD, np.float32)
+    params = movenet_files.as_backbone(variables)
+    (found,) = jax.jit(functools.partial(MoveNetFPN().apply, train=False))(
+        {"params": params}, scaled.astype(np.float32)
+    )
+    assert found.shape == (1, 16, 24, 24)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * float(np.abs(expected).max()))
+    # No channel's kernel is too small to be trained.
+    for name, value in traverse_util.flatten_dict(params, sep="/").items():
+        if name.endswith("Dense_0/kernel"):
+            np.testing.assert_allclose(np.abs(value).max(axis=0), 1, rtol=1e-6)
+
+
+def test_the_published_file_becomes_a_backbone_to_train(published, tmp_path):
+    config, output = coco_human_movenet_ae.get_config(), tmp_path / "backbone.safetensors"
+    run_mode("convert_weights", config, **{"from": published}, output=output)
+    loaded = weights.load(output)
+    assert loaded.spec.backbone["name"] == "movenet_fpn"
+    expected = movenet_files.as_backbone(movenet_files.load())
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables["params"]["backbone"], expected)
+    with pytest.raises(UserError, match="is of the backbone movenet_fpn"):
+        run_mode("convert_weights", coco_human_lite.get_config(), **{"from": published}, output=output)  # fmt: skip
