@@ -30,6 +30,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset = ml_collections.ConfigDict()
     # Holds annotations/person_keypoints_{train,val}2017.json, train2017/ and val2017/.
     config.dataset.coco_dir = ml_collections.config_dict.placeholder(str)
+    # A JSON file that lists the ids of the validation images that count, as coco_human_lite_images.json; empty for all.
+    config.dataset.validation_images = ml_collections.config_dict.placeholder(str)
     # Where TFDS keeps prepared data; empty for its default, ~/tensorflow_datasets.
     config.dataset.data_dir = ml_collections.config_dict.placeholder(str)
     # A COCO file that names all people of its training images, perhaps without masks: the pose heads learn from it. Empty

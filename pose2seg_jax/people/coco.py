@@ -202,6 +202,30 @@ def read(path: str | os.PathLike, content: Any = None) -> Dataset:
     return Dataset(file, images, dict(skipped), str(name or Dataset.name))
 
 
+def with_listed_images(dataset: Dataset, path: str | os.PathLike, split: str) -> Dataset:
+    """Returns the images of a file that a list names.
+
+    Args:
+        dataset: the file.
+        path: JSON, either a list of image ids, or an object with a list for each split.
+        split: whose list, of an object.
+
+    Raises:
+        UserError: it is no such JSON, or names images that the file does not hold.
+    """
+    content = json_files.load(path)
+    ids = content.get(split) if isinstance(content, dict) else content
+    if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
+        raise CocoError(f"{path}: is no list of image ids, and no object with such a list '{split}'.")
+    images = tuple(image for image in dataset.images if image.id in set(ids))
+    missing = sorted(set(ids) - {image.id for image in images})
+    if missing:
+        raise CocoError(
+            f"{path}: names {len(missing)} images that {dataset.path} does not hold: {_some(missing)}."
+        )
+    return dataclasses.replace(dataset, images=images)
+
+
 def occluded_pairs(image: Image, iou: float = OC_IOU) -> tuple[Person, ...]:
     """The posed persons of an image whose box overlaps another posed person's by more than `iou`."""
     posed = image.posed

@@ -32,8 +32,10 @@ def coco_directory(config: ml_collections.ConfigDict) -> str | None:
 
 
 def validation(config: ml_collections.ConfigDict) -> coco.Dataset:
-    """Returns the annotations of the validation split."""
-    return coco.read(coco_layout.annotation_file(coco_directory(config), "validation"))
+    """Returns the annotations of the validation split, of the images that count."""
+    dataset = coco.read(coco_layout.annotation_file(coco_directory(config), "validation"))
+    listed = config.dataset.validation_images
+    return dataset if listed is None else coco.with_listed_images(dataset, listed, "validation")
 
 
 def open_evaluator(
