@@ -97,6 +97,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss = ml_collections.ConfigDict()
     config.loss.dice = 0.0  # weight of a Dice loss beside the cross-entropy (ours)
     config.loss.poses = 1.0  # weight of the pose heads' loss beside that of the masks (ours)
+    config.loss.tags = (
+        1e-3  # in it, weight of pull and push beside the heatmaps (Associative Embedding)
+    )
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 2e-4  # (authors' code)

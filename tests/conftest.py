@@ -147,6 +147,31 @@ def _annotation(person_id: int, image_id: int, pose: np.ndarray, mask: np.ndarra
     }
 
 
+def true_results(dataset, shift=0, seed=0):
+    """The true masks of a data set as COCO results, shifted by up to `shift` pixels."""
+    from pycocotools import mask as mask_utils
+
+    rng = np.random.RandomState(seed)
+    results = []
+    for image in dataset.images:
+        for person in image.posed:
+            mask = mask_utils.decode(person.segmentation)
+            if shift:
+                mask = np.roll(mask, rng.randint(-shift, shift + 1, 2), (0, 1))
+            rle = mask_utils.encode(np.asfortranarray(mask))
+            rle["counts"] = rle["counts"].decode()
+            results.append(
+                {
+                    "image_id": image.id,
+                    "category_id": 1,
+                    "segmentation": rle,
+                    "score": float(rng.rand()),
+                    "person_id": person.id,
+                }
+            )
+    return results
+
+
 @pytest.fixture
 def coco_dir(tmp_path) -> pathlib.Path:
     """Eight training and five validation images, among them a crowd of seven."""

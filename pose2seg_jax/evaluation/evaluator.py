@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int, UInt8
 from pose2seg_jax import parallel, progress, random_roots
 from pose2seg_jax.alignment import pose_noise
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.evaluation import coco_protocol, results_files
 from pose2seg_jax.people import coco, pose_files
 from pose2seg_jax.people.images import ImageError, open_image
 from pose2seg_jax.prediction.batch_predictor import NOBODY, BatchPredictor, Persons
@@ -237,7 +237,7 @@ def estimated_persons(
     file = pose_files.read(path, part_score_threshold, skeleton)
     persons, left_out = {}, collections.Counter[str]()
     images = {image.id: image for image in dataset.images}
-    for key, image_id in coco_protocol.match_images(path, file.images, dataset).items():
+    for key, image_id in results_files.match_images(path, file.images, dataset).items():
         image, found = images[image_id], file.poses[key]
         found = found.on_photo(
             image.height, image.width, f"{path}: image {image_id}", drop_duplicates=drop_duplicates

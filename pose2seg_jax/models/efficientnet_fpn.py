@@ -56,8 +56,7 @@ class EfficientNetFPN(nn.Module):
     coarsest: ClassVar[int] = 32  # image pixels per cell of the coarsest level
     num_maps: ClassVar[int] = 1
 
-    @staticmethod
-    def is_frozen(path: Sequence[str]) -> bool:
+    def is_frozen(self, path: Sequence[str]) -> bool:
         """Whether the parameter at a path below the backbone keeps the value that it starts with."""
         blocks = sum(stage[-1] for stage in STAGES[:_FROZEN])
         first = {"Conv_0", *(f"InvertedResidual_{i}" for i in range(blocks))}

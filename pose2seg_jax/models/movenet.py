@@ -44,7 +44,6 @@ _STAGES = (
 _LEVELS = (1, 2, 3)  # stages whose results the pyramid takes
 _PYRAMID = ((64, 32), (32, 24), (24, 24))  # channels of a level before and behind its convolution
 _HEAD_FEATURES = 96
-_FROZEN = 2  # stages, and the convolution before them, that stay as they are where the features are trained
 
 
 class PoseMaps(NamedTuple):
@@ -97,19 +96,20 @@ class MoveNetFPN(nn.Module):
     stages and all of its depthwise kernels are not trained.
 
     Attributes:
+        frozen_stages: of its 7, how many are not trained; the pyramid always is.
         axis_name: not used; it has no BatchNorm.
         dtype: of the computation; parameters are float32.
     """
 
+    frozen_stages: int = 2
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
     coarsest: ClassVar[int] = COARSEST
     num_maps: ClassVar[int] = 1
 
-    @staticmethod
-    def is_frozen(path: Sequence[str]) -> bool:
+    def is_frozen(self, path: Sequence[str]) -> bool:
         """Whether the parameter at a path below the backbone keeps the value that it starts with."""
-        blocks = sum(stage[-1] for stage in _STAGES[:_FROZEN])
+        blocks = sum(stage[-1] for stage in _STAGES[: self.frozen_stages])
         first = {"Conv_0", *(f"InvertedResidual_{i}" for i in range(blocks))}
         return path[0] in first or (path[-1] == "kernel" and path[-2].startswith("Depthwise"))
 
@@ -118,7 +118,7 @@ class MoveNetFPN(nn.Module):
         """Returns the features of RGB images that were normalised by ImageNet's mean and standard deviation."""
         mean, std = (np.asarray(values, np.float32) * _SCALE for values in (MEAN, STD))
         x = x * std.astype(self.dtype) + (mean - 1).astype(self.dtype)
-        return (_features(x, self.dtype, use_scale=True, frozen=_FROZEN),)
+        return (_features(x, self.dtype, use_scale=True, frozen=self.frozen_stages),)
 
 
 def _features(
@@ -131,7 +131,7 @@ def _features(
         for block in range(blocks):
             step = 1 if block else stride
             x = InvertedResidual(3, step, expansion, features, dtype, use_scale)(x)
-        if stage + 1 == frozen:
+        if stage < frozen:
             x = jax.lax.stop_gradient(x)
         if stage in _LEVELS:
             levels.append(x)

@@ -49,6 +49,7 @@ SKELETON_FEATURES: dict[str, Limbs | None] = {"paper": PAPER_LIMBS, "coco": COCO
 # What a Flax module has beside its options, or is given by the network around it.
 _MAY_BE_ZERO = {
     ("branch", "units"), ("branch", "depth"), ("branch", "head_convs"), ("pose_head", "features"),
+    ("backbone", "frozen_stages"),
 }  # fmt: skip
 _NOT_OPTIONS = {"parent", "name", "axis_name", "dtype", "align_corners"}
 

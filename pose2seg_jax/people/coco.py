@@ -216,7 +216,9 @@ def with_listed_images(dataset: Dataset, path: str | os.PathLike, split: str) ->
     content = json_files.load(path)
     ids = content.get(split) if isinstance(content, dict) else content
     if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
-        raise CocoError(f"{path}: is no list of image ids, and no object with such a list '{split}'.")
+        raise CocoError(
+            f"{path}: is no list of image ids, and no object with such a list '{split}'."
+        )
     images = tuple(image for image in dataset.images if image.id in set(ids))
     missing = sorted(set(ids) - {image.id for image in images})
     if missing:

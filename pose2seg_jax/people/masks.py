@@ -62,7 +62,10 @@ def encode_exclusive_masks(
     numbers = np.arange(len(found)) if bodies is None else bodies
     owners = np.full((width, height), -1, np.int32)
     for one, number in zip(found, numbers, strict=True):
-        part, owned = (one.values > THRESHOLD) & (one.values == highest[one.window]), owners[one.window]
+        part, owned = (
+            (one.values > THRESHOLD) & (one.values == highest[one.window]),
+            owners[one.window],
+        )
         owned[part & (owned < 0)] = number
     return [
         encode_cutout(

@@ -16,7 +16,7 @@ import numpy as np
 from pose2seg_jax import parallel, paths, progress, random_roots
 from pose2seg_jax.alignment import templates as pose_templates
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.evaluation import results_files
 from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.people import coco, coco_layout
 from pose2seg_jax.prediction.network import Network
@@ -85,7 +85,7 @@ def evaluate(command: Command) -> None:
     """Prints the table of a network, and writes its results; or the table of another method's results."""
     if command.results:
         dataset = data.validation(command.config)
-        print(coco_protocol.evaluate_file(dataset, command.results).table())
+        print(results_files.evaluate_file(dataset, command.results).table())
         return
     trained = load_trained(command)
     evaluator = data.open_evaluator(
@@ -97,7 +97,7 @@ def evaluate(command: Command) -> None:
         output = paths.resolve(command.workdir) / "results.json"
     try:
         if output is not None:
-            coco_protocol.save_results(output, evaluated.results)
+            results_files.save_results(output, evaluated.results)
             print(f"{len(evaluated.results)} masks written to {output}")
     finally:  # the table is not lost where the file cannot be written
         print(evaluated.table())

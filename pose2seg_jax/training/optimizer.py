@@ -7,7 +7,7 @@ import jax
 import optax
 
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.models import BACKBONES, NetworkSpec
+from pose2seg_jax.models import NetworkSpec
 
 SCHEDULES = ("step", "cosine")
 
@@ -73,7 +73,7 @@ def create_optimizer(
     def adam() -> optax.GradientTransformation:
         return optax.adamw(schedule, weight_decay=options.weight_decay, mask=is_kernel)
 
-    is_frozen = getattr(BACKBONES[spec.backbone["name"]], "is_frozen", lambda path: False)
+    is_frozen = getattr(spec.make_backbone(), "is_frozen", lambda path: False)
 
     def label(path: Any, _: Any) -> str:
         first, *rest = (entry.key for entry in path)

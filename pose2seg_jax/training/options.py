@@ -21,6 +21,7 @@ class TrainOptions:
     dtype: str
     dice: float
     pose_weight: float
+    tag_weight: float
     augment: AugmentOptions
     optimizer: OptimizerOptions
     log_every: int
@@ -58,6 +59,7 @@ class TrainOptions:
             config,
             dice=config.loss.dice,
             pose_weight=config.loss.poses,
+            tag_weight=config.loss.tags,
             augment=_take(AugmentOptions, config.augment),
             optimizer=optimizer,
         )
@@ -74,6 +76,7 @@ def _check_ranges(config: ml_collections.ConfigDict) -> None:
         ("augment.roi_scale", augment.roi_scale, 0 <= augment.roi_scale < 1),
         ("loss.dice", config.loss.dice, config.loss.dice >= 0),
         ("loss.poses", config.loss.poses, config.loss.poses >= 0),
+        ("loss.tags", config.loss.tags, config.loss.tags >= 0),
         ("optimizer.learning_rate", optimizer.learning_rate, optimizer.learning_rate >= 0),
         ("optimizer.warmup_steps", optimizer.warmup_steps, optimizer.warmup_steps >= 0),
     ):  # fmt: skip

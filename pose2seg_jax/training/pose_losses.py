@@ -10,7 +10,6 @@ from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models.pose_head import PartMaps
 
 SIGMA = 2.0  # of the peaks of the heatmaps, in cells (paper)
-TAG_WEIGHT = 1e-3  # of pull and of push, beside the heatmaps (authors' code)
 
 
 class PoseLosses(NamedTuple):
@@ -26,9 +25,9 @@ class PoseLosses(NamedTuple):
     pull: Float[Array, ""]
     push: Float[Array, ""]
 
-    def weighted(self) -> Float[Array, ""]:
-        """Returns the one number that is made smaller."""
-        return self.detection + TAG_WEIGHT * (self.pull + self.push)
+    def weighted(self, tags: float) -> Float[Array, ""]:
+        """Returns the one number that is made smaller; `tags` is the weight of pull and of push beside the heatmaps."""
+        return self.detection + tags * (self.pull + self.push)
 
 
 def pose_losses(

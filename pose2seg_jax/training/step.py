@@ -75,7 +75,7 @@ def make_train_step(
                 said["roi_iou"] = jnp.sum(iou * valid) / count
             if spec.finds_poses:
                 found = _pose_losses(outputs.parts, canvas, options.batch_size)
-                loss += options.pose_weight * found.weighted()
+                loss += options.pose_weight * found.weighted(options.tag_weight)
                 said |= found._asdict()
             return loss, (said, updates)
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from pycocotools import mask as mask_utils
 
 from pose2seg_jax.errors import UserError
@@ -235,3 +236,28 @@ def test_whole_numbers_may_be_written_as_floats(tmp_path):
     content["images"][0]["height"] = 48.5
     with pytest.raises(coco.CocoError, match=r"'height' must be a whole number, not 48\.5"):
         _read(tmp_path, content)
+
+
+@pytest.mark.parametrize("content", [[785, 139], {"validation": [785, 139], "train": [1]}])
+def test_a_list_says_which_images_count(tmp_path, content):
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": 5, "width": 5} for i in (139, 632, 785)]
+    found = coco.read(tmp_path / "x.json", {"images": images, "annotations": []})
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps(content))
+    kept = coco.with_listed_images(found, listed, "validation")
+    assert [image.id for image in kept.images] == [139, 785]
+    listed.write_text("[785, 4]")
+    with pytest.raises(
+        coco.CocoError, match=r"list\.json: names 1 images that .*x\.json does not hold: 4\."
+    ):
+        coco.with_listed_images(found, listed, "validation")
+    listed.write_text('{"test": [785]}')
+    with pytest.raises(coco.CocoError, match="no object with such a list 'validation'"):
+        coco.with_listed_images(found, listed, "validation")
+
+
+def test_the_lists_of_the_packages_model_are_those_of_the_real_split(real_dataset):
+    listed = json.loads((ROOT / "configs/coco_human_lite_images.json").read_text())
+    assert listed["validation"] == [image.id for image in real_dataset.images]
+    assert set(listed["tune"]) < set(listed["train"])
+    assert not set(listed["train"]) & set(listed["validation"])

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, quick_environment, tiny_flags
 from pycocotools.coco import COCO
 
-from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.evaluation import results_files
 from pose2seg_jax.people import coco
 from pose2seg_jax.training.checkpoints import Checkpoints
 
@@ -80,7 +80,7 @@ def test_train_killed_resumed_evaluated_and_predicted(coco_dir, tmp_path):
     assert len(truth.loadRes(str(workdir / "results.json")).anns) == 12
     dataset = coco.read(coco_dir / "annotations/person_keypoints_val2017.json")
     assert (
-        "others ignored" in coco_protocol.evaluate_file(dataset, workdir / "results.json").table()
+        "others ignored" in results_files.evaluate_file(dataset, workdir / "results.json").table()
     )
 
     annotations = coco_dir / "annotations/person_keypoints_val2017.json"

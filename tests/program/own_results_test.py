@@ -7,7 +7,7 @@ import pytest
 from conftest import run_mode, tiny_weights
 from pycocotools.coco import COCO
 
-from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.evaluation import results_files
 from pose2seg_jax.people import coco
 from pose2seg_jax.weights import files as weights
 
@@ -118,6 +118,6 @@ def test_results_go_back(kind, coco_dir, tmp_path):
     for name in ("results.json", "polygons.json"):
         path = tmp_path / "out" / name
         assert len(json.loads(path.read_text())) == 12
-        assert "12 persons" in coco_protocol.evaluate_file(dataset, path).table()
+        assert "12 persons" in results_files.evaluate_file(dataset, path).table()
     # pycocotools takes masks of results as RLE alone.
     assert len(COCO(str(annotations)).loadRes(str(tmp_path / "out/results.json")).anns) == 12

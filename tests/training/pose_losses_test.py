@@ -70,7 +70,7 @@ def test_losses_are_the_formulas(counts):
     np.testing.assert_allclose(found.pull, pull, rtol=1e-5)
     np.testing.assert_allclose(found.push, push, rtol=1e-5)
     expected = found.detection + 1e-3 * pull + 1e-3 * push
-    np.testing.assert_allclose(found.weighted(), expected, rtol=1e-5)
+    np.testing.assert_allclose(found.weighted(1e-3), expected, rtol=1e-5)
 
 
 def test_gradient_is_that_of_differences_in_float64():
@@ -96,7 +96,7 @@ def test_nobody_and_nothing_known_give_no_tag_loss_and_finite_gradients():
     ignored = np.ones((1, _CELLS, _CELLS), bool)
     maps = np.zeros((2, 1, _CELLS, _CELLS, 17), np.float32)
     loss, grads = jax.value_and_grad(
-        lambda maps: pose_losses.pose_losses(PartMaps(*maps), poses, ignored).weighted()
+        lambda maps: pose_losses.pose_losses(PartMaps(*maps), poses, ignored).weighted(1e-3)
     )(maps)
     assert loss == 0
     assert np.all(np.asarray(grads) == 0)
