@@ -28,6 +28,6 @@ def get_config() -> ml_collections.ConfigDict:
     }
     config.model.pose_head = {"name": "associative_embedding", "features": 0}
     config.loss.poses = 20.0
-    config.loss.tags = 1e-2
+    config.loss.tags = 0.05
     config.checkpoint_every = 500
     return config
