@@ -38,10 +38,12 @@ def encode_exclusive_masks(
     height: int,
     width: int,
     bodies: Int[np.ndarray, " P"] | None = None,
+    scores: Float[np.ndarray, " P"] | None = None,
 ) -> list[dict[str, Any]]:
     """The masks of an image's persons, so that a pixel belongs to one body at most.
 
-    A pixel that lies in several masks goes to the body whose probability is highest there, of equal ones to the first.
+    A pixel that lies in several masks goes to the body whose probability there, times its score, is highest; of equal ones to
+    the first.
 
     Args:
         probabilities: in the ROIs.
@@ -50,23 +52,21 @@ def encode_exclusive_masks(
         width: of the image.
         bodies: a number for each person; persons with the same number are one body that is there several times, and take
             nothing from each other. None for bodies of their own.
+        scores: how sure it is that each person is there, above 0: a doubtful one takes little from a sure one. None for ones.
 
     Raises:
         ValueError: the image has more than MAX_PIXELS.
     """
     found = [_in_image(p, m, height, width) for p, m in zip(probabilities, matrices, strict=True)]
-    highest = np.full((width, height), THRESHOLD, np.float32)  # by columns, as a cutout is
-    for one in found:
-        part = highest[one.window]
-        np.maximum(part, one.values, out=part)
     numbers = np.arange(len(found)) if bodies is None else bodies
+    weights = np.ones(len(found)) if scores is None else scores
+    highest = np.zeros((width, height), np.float32)  # by columns, as a cutout is
     owners = np.full((width, height), -1, np.int32)
-    for one, number in zip(found, numbers, strict=True):
-        part, owned = (
-            (one.values > THRESHOLD) & (one.values == highest[one.window]),
-            owners[one.window],
-        )
-        owned[part & (owned < 0)] = number
+    for one, number, weight in zip(found, numbers, weights, strict=True):
+        claim = np.where(one.values > THRESHOLD, one.values * np.float32(weight), 0)
+        best, owner = highest[one.window], owners[one.window]
+        takes = claim > best
+        best[takes], owner[takes] = claim[takes], number
     return [
         encode_cutout(
             (one.values > THRESHOLD) & (owners[one.window] == number), one.x, one.y, height, width

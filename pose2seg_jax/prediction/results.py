@@ -94,16 +94,19 @@ class Result:
             ValueError: scores of another number of persons, or not numbers of 0 or more.
         """
         probabilities, matrices = np.asarray(rois.probabilities), np.asarray(rois.alignment.matrix)
+        known = np.ones(len(poses)) if pose_scores is None else np.asarray(pose_scores, np.float64)
         exclusive = exclusive and len(poses) > 1
         if exclusive:
             alike = similarity(poses) > SAME_PERSON_OKS
             _, bodies = scipy.sparse.csgraph.connected_components(alike)
-            rles = masks.encode_exclusive_masks(probabilities, matrices, *size, bodies)
+            sure = np.maximum(
+                known, 1e-6
+            )  # who has score 0 takes nothing from others, but keeps the rest
+            rles = masks.encode_exclusive_masks(probabilities, matrices, *size, bodies, sure)
         else:
             rles = [
                 masks.encode_mask(p, m, *size) for p, m in zip(probabilities, matrices, strict=True)
             ]
-        known = np.ones(len(rles)) if pose_scores is None else np.asarray(pose_scores, np.float64)
         mask_scores = np.asarray(rois.scores, np.float64)
         if exclusive:  # who has lost every pixel to others has an empty mask
             mask_scores = np.where(mask_utils.area(rles) > 0, mask_scores, 0)

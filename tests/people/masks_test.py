@@ -50,6 +50,16 @@ def test_a_body_that_is_there_twice_keeps_its_mask_twice():
     assert found == [*alone, alone[0]]
 
 
+def test_a_doubtful_person_takes_nothing_from_a_sure_one():
+    probabilities, matrices = _persons(2, np.random.RandomState(2))
+    alone = [mask_utils.decode(encode_mask(*one, 50, 70)) for one in zip(probabilities, matrices, strict=True)]  # fmt: skip
+    found = encode_exclusive_masks(probabilities, matrices, 50, 70, scores=np.asarray([0.01, 1.0]))
+    weak, sure = map(mask_utils.decode, found)
+    assert np.any(alone[0] & alone[1])
+    np.testing.assert_array_equal(sure, alone[1])
+    np.testing.assert_array_equal(weak, alone[0] & ~alone[1] & 1)
+
+
 def test_persons_who_are_alike_share_nothing():
     probabilities, matrices = _persons(1, np.random.RandomState(1))
     twice = encode_exclusive_masks(np.repeat(probabilities, 2, 0), np.repeat(matrices, 2, 0), 50, 70)  # fmt: skip
