@@ -11,7 +11,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pose2seg_jax.people import coco
+from pose2seg_jax.people import coco, masks
 from pose2seg_jax.people.parts import NUM_PARTS, PERSON_CATEGORY
 
 COLUMNS = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AP(M+L)")
@@ -112,7 +112,7 @@ def segmentation_metrics(
     Returns:
         COLUMNS; AP(M+L) has its own area range [32^2, 1e10], as the paper's Table 1.
     """
-    return _metrics(ground_truth, results, "segmentation")
+    return _metrics(_evaluated(ground_truth, results, "segmentation"))
 
 
 def keypoint_metrics(
@@ -127,12 +127,31 @@ def keypoint_metrics(
     Returns:
         As `segmentation_metrics`.
     """
-    return _metrics(ground_truth, results, "keypoints")
+    return _metrics(_evaluated(ground_truth, results, "keypoints"))
 
 
-def _metrics(
+def matching_poses(ground_truth: dict[str, Any], results: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Returns the numbers of the results whose pose pycocotools takes for an annotated person's: OKS of 0.5 or more.
+
+    Args:
+        ground_truth: content of a COCO annotation file, with keypoints.
+        results: as for `keypoint_metrics`.
+    """
+    numbers = {
+        result - 1  # pycocotools counts from 1
+        for image in _evaluated(ground_truth, results, "keypoints").evalImgs
+        if image is not None and tuple(image["aRng"]) == _AREAS["all"]
+        for result, person, ignored in zip(
+            image["dtIds"], image["dtMatches"][0], image["dtIgnore"][0], strict=True
+        )
+        if person and not ignored
+    }
+    return sorted(numbers)
+
+
+def _evaluated(
     ground_truth: dict[str, Any], results: Sequence[Mapping[str, Any]], what: str
-) -> dict[str, float]:
+) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = ground_truth
@@ -149,6 +168,10 @@ def _metrics(
         evaluation.params.areaRngLbl = list(_AREAS)
         evaluation.evaluate()
         evaluation.accumulate()
+    return evaluation
+
+
+def _metrics(evaluation: COCOeval) -> dict[str, float]:
     precision = evaluation.eval["precision"][:, :, 0, :, -1]  # IoU threshold, recall, area
 
     def mean(values):
@@ -260,8 +283,7 @@ def evaluate_results(
     def add(label, some, entries, **options):
         truth = ground_truth(some, **options)
         count = sum(not a["iscrowd"] for a in truth["annotations"])
-        ids = {image["id"] for image in truth["images"]}
-        kept = [entry for entry in entries if entry["image_id"] in ids]
+        kept = _inside(some, entries)
         for scores in ("1.0", "own"):
             scored = [{**e, "score": 1.0} for e in kept] if scores == "1.0" else kept
             metrics = segmentation_metrics(truth, scored)
@@ -272,6 +294,12 @@ def evaluate_results(
         add(f"{data}, others ignored", human, results, ignore_others=True)
         if results and all(_has_pose(entry) for entry in results):
             rows.append(_keypoint_row(f"{data}, poses, others ignored", human, results, name))
+            inside = _inside(human, results)
+            numbers = matching_poses(keypoint_ground_truth(human), _scored_as_poses(inside))
+            matched = [inside[number] for number in numbers]
+            label = f"{data}, {len(matched)} poses that match"
+            add(label, human, matched)
+            rows.append(_keypoint_row(label, human, matched, name))
     for label, iou in ((f"{data}-OC", coco.OC_IOU), ("box IoU > .3 (ours)", _OC_LOOSE_IOU)):
         pairs = {i.id: [p.id for p in coco.occluded_pairs(i, iou)] for i in human}
         members = {person for ids in pairs.values() for person in ids}
@@ -335,11 +363,21 @@ def _keypoint_row(
     """The row that scores the poses themselves, by OKS; a part that is left out (0, 0) counts as wrong."""
     truth = keypoint_ground_truth(images)
     count = sum(a["num_keypoints"] > 0 for a in truth["annotations"])
-    ids = {image["id"] for image in truth["images"]}
-    scored = [
-        {**e, "score": e.get("pose_score", e["score"])} for e in results if e["image_id"] in ids
-    ]
+    scored = _scored_as_poses(_inside(images, results))
     return Row(f"{label} ({count} persons)", name, "pose", keypoint_metrics(truth, scored))
+
+
+def _inside(
+    images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The results in some images."""
+    ids = {image.id for image in images}
+    return [entry for entry in results if entry["image_id"] in ids]
+
+
+def _scored_as_poses(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The results, each with the score of its pose."""
+    return [{**entry, "score": entry.get("pose_score", entry["score"])} for entry in results]
 
 
 def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]) -> float:

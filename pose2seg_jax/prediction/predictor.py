@@ -247,7 +247,9 @@ class Pose2SegPredictor:
         Raises:
             WeightsError: it has no pose heads.
         """
-        self._pose_estimator = EmbeddingPoses(self.network, self.variables, **options)
+        self._pose_estimator = EmbeddingPoses(
+            self.network, self.variables, **options, device=self._device
+        )
         self._own_poses = options
 
     def _estimate(

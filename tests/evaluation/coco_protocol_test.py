@@ -12,6 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pose2seg_jax.evaluation import coco_protocol, results_files
 from pose2seg_jax.people import coco
+from pose2seg_jax.people.parts import OKS_SIGMAS
 
 
 def test_metrics_equal_pycocotools(real_dataset, data_dir, tmp_path):
@@ -116,6 +117,36 @@ def test_poses_are_scored_as_pycocotools_scores_them(real_dataset, data_dir, tmp
         ("AP", "AP50", "AP75", "AP-M", "AP-L"), evaluation.stats, strict=False
     ):
         assert found.metrics[column] == pytest.approx(value, abs=1e-9), column
+
+    # The poses that match, by hand: in an image, the surest first, each to the person who is most alike and not taken.
+    matched = set()
+    for image in real_dataset.posed_images:
+        numbers = [n for n, r in enumerate(plain) if r["image_id"] == image.id]
+        numbers.sort(key=lambda n: -plain[n]["score"])
+        left = {person.id: person for person in image.posed}
+        for n in numbers[:20]:
+            points = np.reshape(plain[n]["keypoints"], (17, 3))[:, :2]
+            alike = {}
+            for person in left.values():
+                seen = person.pose[:, 2] > 0
+                squared = np.sum((points - (person.pose[:, :2] - 0.5)) ** 2, axis=1)
+                spread = (
+                    (2 * OKS_SIGMAS.astype(np.float64)) ** 2 * (person.area + np.spacing(1)) * 2
+                )
+                alike[person.id] = np.mean(np.exp(-squared / spread)[seen])
+            best = max(alike, key=alike.get, default=None)
+            if best is not None and alike[best] >= 0.5:
+                matched.add(n)
+                del left[best]
+    numbers = coco_protocol.matching_poses(coco_protocol.keypoint_ground_truth(real_dataset.posed_images), plain)  # fmt: skip
+    assert 100 < len(numbers) < 700
+    assert set(numbers) == matched
+    rows = coco_protocol.evaluate_results(
+        real_dataset.images, results, "noise", annotated=False
+    ).rows
+    assert rows[5].data == f"COCOHUMAN, {len(matched)} poses that match (724 persons)"
+    assert [row.scores for row in rows[5:8]] == ["1.0", "own", "pose"]
+    assert rows[5].metrics["AP"] == pytest.approx(len(matched) / 724, abs=0.02)  # of true masks
 
 
 @pytest.mark.parametrize(

@@ -291,6 +291,12 @@ predictor = Pose2SegPredictor.from_weights(tiny_weights(), flip=True)
 with jax.transfer_guard("disallow"):
     assert predictor(image, poses).masks.shape == (1, 60, 80)
     assert len(predictor(image)) == 0  # MoveNet finds nobody
+heads = tiny_weights(pose_head={"name": "associative_embedding", "features": 4})
+predictor = Pose2SegPredictor.from_weights(heads, flip=True)
+for accurate in (False, True):
+    predictor.use_own_poses(accurate=accurate, part_score_threshold=0.0, person_score_threshold=0.0)
+    with jax.transfer_guard("disallow"):
+        assert predictor(image).poses.shape[1:] == (17, 3)
 keys = jax.random.split(jax.random.key(0), 1)
 assert perturb_poses(keys, poses, np.ones(1), 1.0).shape == (1, 17, 3)
 """

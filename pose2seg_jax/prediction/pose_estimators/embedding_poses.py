@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from pose2seg_jax.alignment import geometry
 from pose2seg_jax.alignment.geometry import Array
-from pose2seg_jax.models import Features
+from pose2seg_jax.models import Features, NetworkSpec
 from pose2seg_jax.people.parts import FLIPPED_PARTS
 from pose2seg_jax.prediction.forks import check_not_forked
 from pose2seg_jax.prediction.inputs import image_array
@@ -63,7 +63,7 @@ class EmbeddingPoses:
             accurate: whether the image is looked at in half and twice its size too: better, for six times the time.
             part_score_threshold: parts with a lower score are missing; None for 0.1.
             person_score_threshold: persons with a lower score are left out; None for 0.1.
-            device: to run on; by default where the variables are.
+            device: to run on; by default JAX's own.
 
         Raises:
             WeightsError: the network has no pose heads.
@@ -78,7 +78,9 @@ class EmbeddingPoses:
         self._part_threshold = threshold(part_score_threshold, part)
         self._person_threshold = threshold(person_score_threshold, person)
         self.network, self.accurate = network, accurate
-        self.variables = variables if device is None else jax.device_put(variables, device)
+        scales = ACCURATE_SCALES if accurate else ()
+        self._networks = [network, *(_resized(network, scale) for scale in scales)]
+        self.variables = jax.device_put(variables, device)
         self._device = device
 
     def __getstate__(self) -> dict[str, Any]:
@@ -114,17 +116,11 @@ class EmbeddingPoses:
         """
         check_not_forked()
         image = image_array(image)
-        networks = [
-            self.network,
-            *(_resized(self.network, s) for s in ACCURATE_SCALES if self.accurate),
-        ]
-        canvases = [network.letterbox_image(image)[None] for network in networks]
-        maps = [
-            _maps(network, self.variables, network_features(network, self.variables, canvas))
-            for network, canvas in zip(
-                networks, jax.device_put(canvases, self._device), strict=True
-            )
-        ]
+        maps = []
+        for network in self._networks:
+            canvas = jax.device_put(network.letterbox_image(image)[None], self._device)
+            features = _encode(network, self.variables, canvas)
+            maps.append(_maps(network, self.variables, features))
         heatmaps, tags = maps[0]
         if len(maps) > 1:
             heatmaps = _mean_heatmaps([found for found, _ in maps])
@@ -144,12 +140,10 @@ class EmbeddingPoses:
         self, heatmaps: Float[Array, "h w 17"], tags: Float[Array, "h w 17 D"], size: Any
     ) -> EstimatedPoses:
         points, scores = tag_grouping.find_people(heatmaps, tags)
-        spec = self.network.spec
-        matrix = geometry.invert(
-            spec.convention.letterbox(np.asarray(size, np.float32), spec.image_size)
-        )
-        to_canvas = spec.image_size / heatmaps.shape[0]
-        points = np.asarray(geometry.apply(np.asarray(matrix), points * to_canvas), np.float32)
+        padded = np.zeros((tag_grouping.MAX_PEAKS, *points.shape[1:]), np.float32)
+        padded[: len(points)] = points / heatmaps.shape[0]
+        given = jax.device_put((padded, np.asarray(size, np.float32)), self._device)
+        points = np.asarray(jax.device_get(_to_image(self.network.spec, *given)))[: len(points)]
         seen, sure = scores >= self._part_threshold, scores.mean(axis=1)
         kept = np.flatnonzero((sure >= self._person_threshold) & np.any(seen, axis=1))
         kept = kept[np.argsort(-sure[kept], kind="stable")]
@@ -164,9 +158,17 @@ def thresholds() -> tuple[float, float]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def network_features(network: Network, variables: Any, canvas: UInt8[Array, "1 S S 3"]) -> Features:
-    """Returns the features of one letterboxed image; of it and of the mirrored one where `network.flip` asks."""
+def _encode(network: Network, variables: Any, canvas: UInt8[Array, "1 S S 3"]) -> Features:
     return network.encode(variables, canvas)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _to_image(
+    spec: NetworkSpec, points: Float[Array, "K 17 2"], size: Float[Array, " 2"]
+) -> Float[jax.Array, "K 17 2"]:
+    """Points in sides of the canvas to the coordinates of an image (height, width)."""
+    to_canvas = spec.convention.letterbox(size, spec.image_size)
+    return geometry.apply(geometry.invert(to_canvas), points * spec.image_size)
 
 
 def find_maps(

@@ -49,7 +49,7 @@ def find_people(
         heatmaps: of one image.
         tags: D of them where the image was looked at D times.
     """
-    peaks = Peaks(*map(np.asarray, _find_peaks(heatmaps, tags)))
+    peaks = Peaks(*map(np.asarray, jax.device_get(_find_peaks(heatmaps, tags))))
     people = group(peaks)
     own, part = people >= 0, np.arange(people.shape[1])[None]
     sums = np.sum(np.where(own, peaks.scores[part, people], 0), axis=1)
@@ -57,7 +57,8 @@ def find_people(
     people, own = people[surest], own[surest]
     wanted = np.zeros((MAX_PEAKS, tags.shape[-1]), np.float32)  # one shape to compile
     wanted[: len(people)] = mean_tags(peaks, people)
-    found = _find_parts_of(heatmaps, tags, wanted)
+    place = heatmaps.sharding if isinstance(heatmaps, jax.Array) else None
+    found = jax.device_get(_find_parts_of(heatmaps, tags, jax.device_put(wanted, place)))
     points, scores = (np.array(values)[: len(people)] for values in found)
     points[own] = peaks.points[part, people][own]
     scores[own] = peaks.scores[part, people][own]
