@@ -186,8 +186,9 @@ def _known_poses(image: coco.Image, fuller: coco.Image | None) -> dict[str, Any]
     """The poses of an image, and where nothing is known, by a file that may know more."""
     posed = sorted((fuller or image).posed, key=lambda person: -person.area)
     unknown = posed[MAX_POSES:]
-    for source in filter(None, (image, fuller)):
-        unknown += [person for person in source.persons if not person.has_pose]
+    unknown += [person for person in (fuller or image).persons if not person.has_pose]
+    if fuller is not None:  # which may not list the crowds
+        unknown += [person for person in image.persons if person.is_crowd]
     entry = {
         "poses": np.stack([person.pose for person in posed[:MAX_POSES]]),
         "ignored": b"",
@@ -206,7 +207,7 @@ def _covered(person: coco.Person, image: coco.Image) -> dict[str, Any]:
     """The mask of a person; the box where it has none."""
     if person.segmentation is not None:
         return person.segmentation
-    return mask_utils.frPyObjects([person.bbox.tolist()], image.height, image.width)[0]
+    return mask_utils.frPyObjects(person.bbox[None], image.height, image.width)[0]
 
 
 def _person(person: coco.Person) -> dict[str, Any]:
