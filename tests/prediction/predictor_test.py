@@ -33,7 +33,8 @@ def weights() -> Weights:
 
 @pytest.fixture(scope="module")
 def predictor(weights) -> Pose2SegPredictor:
-    return Pose2SegPredictor.from_weights(weights)
+    """Predicts each person as if nobody else were there, so that persons can be compared one by one."""
+    return Pose2SegPredictor.from_weights(weights, exclusive=False)
 
 
 def _image(height, width, seed=0):
