@@ -11,6 +11,7 @@ from conftest import standing_pose, tiny_spec
 from configs import coco_human, coco_human_lean
 from pose2seg_jax.alignment import affine_align, geometry, templates
 from pose2seg_jax.alignment.conventions import CONVENTIONS
+from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import Features, NetworkSpec, Pose2Seg
 from pose2seg_jax.models.variables import run_once, variable_shapes
 from pose2seg_jax.training import losses
@@ -89,7 +90,7 @@ def test_a_backbone_that_sees_half_of_the_image_sees_what_it_would_at_that_size(
         np.asarray(geometry.compose(matrices, doubled)), index, valid,
     )  # fmt: skip
     found = jax.jit(whole.apply)(variables, images, poses, matrices, index, valid)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found.masks, expected.masks, atol=1e-4)
 
 
 def test_features_of_a_smaller_image_lie_where_those_of_the_whole_do():
@@ -162,7 +163,28 @@ def test_bfloat16_computes_nearly_the_same():
     arguments = _inputs()
     model = _model()
     variables = run_once(model.init, jax.random.key(0), *arguments)
-    exact = jax.jit(model.apply)(variables, *arguments)
-    coarse = jax.jit(_model("bfloat16").apply)(variables, *arguments)
+    exact = jax.jit(model.apply)(variables, *arguments).masks
+    coarse = jax.jit(_model("bfloat16").apply)(variables, *arguments).masks
     assert coarse.dtype == jnp.float32
     assert np.linalg.norm(exact - coarse) < 0.05 * np.linalg.norm(exact)
+
+
+def test_every_hourglass_has_a_pose_head_in_training_and_the_last_in_prediction():
+    head = {"name": "associative_embedding", "features": 0}
+    model = _model(pose_head=head, **{"backbone.stacks": 2})
+    arguments = _inputs()
+    variables = run_once(model.init, jax.random.key(0), *arguments)
+    assert {"pose_heads_0", "pose_heads_1"} < variables["params"].keys()
+
+    @jax.jit
+    def run(variables):
+        trained, _ = model.apply(variables, *arguments, train=True, mutable=["batch_stats"])
+        features = model.apply(variables, arguments[0], method="encode")
+        return trained, features, model.apply(variables, features, method="find_parts")
+
+    trained, features, (last,) = run(variables)
+    assert len(trained.parts) == 2
+    assert features.earlier == ()
+    assert last.heatmaps.shape == last.tags.shape == (*features.maps.shape[:3], 17)
+    with pytest.raises(UserError, match=r"model\.pose_head\.stacks does not belong"):
+        _model(pose_head=head | {"stacks": 2})
