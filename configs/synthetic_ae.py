@@ -1,7 +1,9 @@
 """Generated people, whose poses and masks one small network finds: Associative Embedding from nothing, on two CPU cores.
 
-python main.py --config=configs/synthetic_ae.py --workdir=RUN
-python main.py --workdir=RUN --mode=eval --poses=own
+    python main.py --config=configs/synthetic_ae.py --workdir=RUN
+    python main.py --workdir=RUN --mode=eval --poses=own
+
+Not trained to the end yet; docs/experiments.md says what was learned on the way.
 """
 
 import ml_collections
