@@ -29,6 +29,8 @@ with contextlib.suppress(RuntimeError):  # where the user's program used TensorF
 # A frame may have a twentieth less resolution than the canvas: 500 px are decoded at 1/2 for 256.
 _SLACK = 1 / 0.95
 
+_MASK_BYTES = MASK_SIDE**2 // 8  # of packed bits
+
 # The longer side of COCO's images, at most: room for more would be padding.
 _COCO_SIDE = 640
 
@@ -152,11 +154,11 @@ def read_example(
         "views": view,
         "image_id": example["image_id"],
         "poses": persons["pose"],
-        "masks": tf.reshape(tf.io.decode_raw(persons["mask"], tf.uint8), [-1, MASK_SIDE**2 // 8]),
+        "masks": tf.reshape(tf.io.decode_raw(persons["mask"], tf.uint8), [-1, _MASK_BYTES]),
         "to_mask": persons["to_mask"],
         "person_id": persons["id"],
         "image_poses": _fill(example["poses"], MAX_POSES),
-        "ignored": _ignored(example["ignored"]),
+        "ignored": tf.io.decode_raw(example["ignored"], tf.uint8, fixed_length=_MASK_BYTES),
         "to_ignored": example["to_ignored"],
     }
 
@@ -198,13 +200,6 @@ def _fill(values: tf.Tensor, slots: int) -> tf.Tensor:
     rest = slots - tf.shape(values)[0]
     padded = tf.pad(values, [[0, rest]] + [[0, 0]] * (len(values.shape) - 1))
     return tf.ensure_shape(padded, [slots, *values.shape[1:]])
-
-
-def _ignored(packed: tf.Tensor) -> tf.Tensor:
-    """The bits of a square; zeros for an empty string."""
-    size = MASK_SIDE**2 // 8
-    decoded = tf.io.decode_raw(packed, tf.uint8)
-    return tf.ensure_shape(tf.pad(decoded, [[0, size - tf.size(decoded)]]), [size])
 
 
 def _seed(seed: int, root: random_roots.Root, number: tf.Tensor) -> tf.Tensor:

@@ -196,18 +196,11 @@ def _known_poses(image: coco.Image, fuller: coco.Image | None) -> dict[str, Any]
     }
     if unknown:
         covered = mask_utils.decode(
-            mask_utils.merge([_covered(person, image) for person in unknown])
+            mask_utils.merge([coco.mask_or_box(image, person) for person in unknown])
         )
         square, entry["to_ignored"] = mask_square(covered)
         entry["ignored"] = np.packbits(square).tobytes()
     return entry
-
-
-def _covered(person: coco.Person, image: coco.Image) -> dict[str, Any]:
-    """The mask of a person; the box where it has none."""
-    if person.segmentation is not None:
-        return person.segmentation
-    return mask_utils.frPyObjects(person.bbox[None], image.height, image.width)[0]
 
 
 def _person(person: coco.Person) -> dict[str, Any]:
@@ -249,7 +242,8 @@ def content_fingerprint(
 ) -> str:
     """Returns 16 characters that name the content of a split: annotations, and names and sizes of the images.
 
-    The file of poses, where there is one, is of the content too. Neither where the directory is mounted nor when a file was touched changes it.
+    The file of poses, where there is one, is part of the content. Neither where the directory is mounted nor when a file was
+    touched changes it.
     """
     digest = hashlib.sha256(coco_layout.annotation_file(coco_dir, split).read_bytes())
     if poses is not None:

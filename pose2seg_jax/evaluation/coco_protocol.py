@@ -11,7 +11,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pose2seg_jax.people import coco, masks
+from pose2seg_jax.people import coco
 from pose2seg_jax.people.parts import NUM_PARTS, PERSON_CATEGORY
 
 COLUMNS = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AP(M+L)")
@@ -223,7 +223,7 @@ def ground_truth(
                         "iscrowd": int(not counts),
                         "area": person.area,
                         "bbox": person.bbox.tolist(),
-                        "segmentation": person.segmentation or _box_mask(image, person),
+                        "segmentation": coco.mask_or_box(image, person),
                     }
                 )
     return _coco_file(images, annotations)
@@ -389,15 +389,6 @@ def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]
         if person.id in masks
     ]
     return float(np.mean(ious)) if ious else float("nan")
-
-
-def _box_mask(image: coco.Image, person: coco.Person) -> dict[str, Any]:
-    """The box as a mask: what is ignored of a crowd, or of a person without a pose, that has no mask."""
-    x, y, width, height = person.bbox.tolist()
-    left, right = np.clip([x, x + width], 0, image.width).tolist()
-    top, bottom = np.clip([y, y + height], 0, image.height).tolist()
-    corners = [left, top, right, top, right, bottom, left, bottom]
-    return masks.encode_segmentation([corners], image.height, image.width)
 
 
 def _number(value: float) -> str:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from pose2seg_jax.alignment.geometry import Array
+from pose2seg_jax.models import layers
 from pose2seg_jax.models.hourglass import Residual
 from pose2seg_jax.models.layers import (
     BatchNorm,
@@ -58,9 +59,7 @@ class EfficientNetFPN(nn.Module):
 
     def is_frozen(self, path: Sequence[str]) -> bool:
         """Whether the parameter at a path below the backbone keeps the value that it starts with."""
-        blocks = sum(stage[-1] for stage in STAGES[:_FROZEN])
-        first = {"Conv_0", *(f"InvertedResidual_{i}" for i in range(blocks))}
-        return path[0] in first or (path[-1] == "kernel" and path[-2].startswith("Depthwise"))
+        return layers.is_frozen(path, sum(stage[-1] for stage in STAGES[:_FROZEN]))
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Maps:

@@ -1,6 +1,7 @@
 """The layers that the backbone and the segmentation branch share. Arrays are NHWC."""
 
 import fractions
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -215,6 +216,17 @@ class InvertedResidual(nn.Module):
         y = nn.relu6(Depthwise(self.kernel, self.stride, dtype=self.dtype)(y))
         y = pointwise(self.features, y)
         return x + y if y.shape == x.shape else y
+
+
+def is_frozen(path: Sequence[str], blocks: int) -> bool:
+    """Whether a parameter is not trained, in a network of so many frozen `InvertedResidual` behind one convolution.
+
+    Args:
+        path: of the parameter below that network.
+        blocks: how many of the first are frozen, with the convolution before them.
+    """
+    first = {"Conv_0", *(f"InvertedResidual_{i}" for i in range(blocks))}
+    return path[0] in first or (path[-1] == "kernel" and path[-2].startswith("Depthwise"))
 
 
 def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pose2seg_jax.alignment.geometry import Array
+from pose2seg_jax.models import layers
 from pose2seg_jax.models.layers import (
     MEAN,
     STD,
@@ -109,9 +110,7 @@ class MoveNetFPN(nn.Module):
 
     def is_frozen(self, path: Sequence[str]) -> bool:
         """Whether the parameter at a path below the backbone keeps the value that it starts with."""
-        blocks = sum(stage[-1] for stage in _STAGES[: self.frozen_stages])
-        first = {"Conv_0", *(f"InvertedResidual_{i}" for i in range(blocks))}
-        return path[0] in first or (path[-1] == "kernel" and path[-2].startswith("Depthwise"))
+        return layers.is_frozen(path, sum(stage[-1] for stage in _STAGES[: self.frozen_stages]))
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Maps:

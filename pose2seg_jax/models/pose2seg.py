@@ -72,9 +72,11 @@ class Pose2Seg(nn.Module):
 
     def find_parts(self, features: Features, train: bool = False) -> tuple[PartMaps, ...]:
         """Returns what the pose heads say of the features, the best last; nothing without pose heads."""
+        if not self.pose_heads:
+            return ()
         maps = (*features.earlier, features.maps)
         heads = self.pose_heads[-len(maps) :]
-        return tuple(head(x, train) for head, x in zip(heads, maps, strict=bool(heads)))
+        return tuple(head(x, train) for head, x in zip(heads, maps, strict=True))
 
     def segment(
         self,

@@ -202,6 +202,17 @@ def read(path: str | os.PathLike, content: Any = None) -> Dataset:
     return Dataset(file, images, dict(skipped), str(name or Dataset.name))
 
 
+def mask_or_box(image: Image, person: Person) -> dict[str, Any]:
+    """Returns the mask of a person as compressed RLE; the box, as far as it is in the image, where there is no mask."""
+    if person.segmentation is not None:
+        return person.segmentation
+    x, y, width, height = person.bbox.tolist()
+    left, right = np.clip([x, x + width], 0, image.width).tolist()
+    top, bottom = np.clip([y, y + height], 0, image.height).tolist()
+    corners = [left, top, right, top, right, bottom, left, bottom]
+    return encode_segmentation([corners], image.height, image.width)
+
+
 def with_listed_images(dataset: Dataset, path: str | os.PathLike, split: str) -> Dataset:
     """Returns the images of a file that a list names.
 

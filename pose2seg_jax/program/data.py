@@ -59,48 +59,43 @@ def open_evaluator(
     dataset = validation(config)
     directory = coco_layout.image_directory(coco_directory(config), "validation")
     options = pose_source.Options.from_config(config.prediction, skeleton)
-    own_heads = network.spec.finds_poses and poses == pose_source.OWN
 
-    def open_own(variables: Any) -> PoseEstimator:
-        return EmbeddingPoses(network, variables, **pose_source.own_heads_options(options))
+    def open_heads(variables: Any) -> PoseEstimator:
+        return EmbeddingPoses(network, variables, **pose_source.heads_options(options))
 
     if not network.spec.segments:
         if poses not in (None, pose_source.OWN):
             raise UserError(
                 f"--poses={poses} has no effect: the network has no segmentation branch, so its own poses are scored."
             )
-        return evaluation.PoseEvaluator(open_own, dataset, directory, name="poses: own")
+        return evaluation.PoseEvaluator(open_heads, dataset, directory, name="poses: own")
+    if poses is not None and network.spec.policy == "box":
+        raise UserError("a network that aligns by box takes annotated boxes; leave out --poses.")
+    source = poses if poses is None else pose_source.resolved(poses, network.spec)
     persons: Any
-    if poses is None:
+    if source is None:
         level = config.eval.pose_noise
         persons = evaluation.annotated_persons(dataset, level, config.seed)
         name = "Pose2Seg, annotated poses" + (f", noise {level:g}" if level else "")
+    elif source == pose_source.HEADS:
+        name = f"Pose2Seg, poses: {poses}"
+
+        def persons(variables: Any) -> Any:
+            return evaluation.found_persons(dataset, directory, open_heads(variables))
+
+    elif pose_source.is_estimator(source):
+        estimate = pose_source.open_estimator(source, options)
+        persons = evaluation.found_persons(dataset, directory, estimate)
+        name = f"Pose2Seg, poses: {os.path.basename(source)}"
     else:
-        if network.spec.policy == "box":
-            raise UserError(
-                "a network that aligns by box takes annotated boxes; leave out --poses."
-            )
-        if own_heads:
-            name = "Pose2Seg, poses: own"
-
-            def persons(variables: Any) -> Any:
-                return evaluation.found_persons(dataset, directory, open_own(variables))
-
-        elif pose_source.is_estimator(poses):
-            estimate = pose_source.open_estimator(poses, options)
-            persons = evaluation.found_persons(dataset, directory, estimate)
-            name = f"Pose2Seg, poses: {os.path.basename(poses)}"
-        else:
-            part_threshold, person_threshold = options.thresholds_of(poses)
-            persons = evaluation.estimated_persons(
-                poses,
-                dataset,
-                part_threshold,
-                person_threshold,
-                drop_duplicates=options.drop_duplicates,
-                skeleton=skeleton,
-            )
-            name = f"Pose2Seg, poses of {os.path.basename(poses)}"
+        persons = evaluation.estimated_persons(
+            source,
+            dataset,
+            *options.thresholds_of(source),
+            drop_duplicates=options.drop_duplicates,
+            skeleton=skeleton,
+        )
+        name = f"Pose2Seg, poses of {os.path.basename(source)}"
     if not network.exclusive:
         name += ", masks may overlap"
     return evaluation.Evaluator(

@@ -116,25 +116,24 @@ def predict(command: Command) -> None:
     options = trained.config.prediction
     # A device is worth its compilations where many photos share them.
     devices = jax.local_devices()[: 1 + len(found) // _PHOTOS_PER_DEVICE]
-    poses = command.poses or pose_source.OWN
+    poses = pose_source.resolved(command.poses or pose_source.OWN, trained.weights.spec)
     pose_options = pose_source.Options.from_config(options, command.skeleton)
-    own_heads = poses == pose_source.OWN and trained.weights.spec.finds_poses
-    source = pose_source.open_source(poses, found, pose_options, devices, own_heads=own_heads)
+    source = pose_source.open_source(poses, found, pose_options, devices)
     identity = {
         "network": trained.weights.fingerprint(),
         "skeleton": command.skeleton,
         "dtype": trained.config.dtype,
         **{f"prediction.{name}": value for name, value in options.items()},
-        **pose_source.identity(poses, pose_options, own_heads=own_heads),
+        **pose_source.identity(poses, pose_options),
     }
     job = Job(directory, identity, overwrite=bool(command.overwrite))
     predictors = [
         Pose2SegPredictor(trained.network(), trained.weights.variables, device=device)
         for device in devices
     ]
-    if own_heads:
+    if poses == pose_source.HEADS:
         for predictor in predictors:
-            predictor.use_own_poses(**pose_source.own_heads_options(pose_options))
+            predictor.use_own_poses(**pose_source.heads_options(pose_options))
     skipped = prediction.Prediction(predictors, source, job, kinds).run(found, poses)
     if skipped:
         sys.exit(prediction.PARTLY_DONE)

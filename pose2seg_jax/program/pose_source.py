@@ -16,6 +16,7 @@ import PIL.Image
 
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.people import pose_files
 from pose2seg_jax.people.images import open_image
 from pose2seg_jax.people.parts import NUM_PARTS
@@ -33,6 +34,7 @@ from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights import movenet_files
 
 OWN, RTMO = "own", "auto"  # what --poses calls the estimators
+HEADS = "own pose heads"  # what OWN is where the network that makes the masks has pose heads, see `resolved`
 _THRESHOLDS = (0.3, 0.0)  # of parts and of persons, for pose files and RTMO
 
 _WEAK = "persons with a score below prediction.person_score_threshold"
@@ -78,15 +80,10 @@ class Options(NamedTuple):
             skeleton,
         )
 
-    def thresholds_of(self, poses: str, *, own_heads: bool = False) -> tuple[float, float]:
-        """Returns the thresholds of parts and of persons for what `--poses` names.
-
-        Args:
-            poses: the source.
-            own_heads: whether "own" is the pose heads of the network that makes the masks.
-        """
+    def thresholds_of(self, poses: str) -> tuple[float, float]:
+        """Returns the thresholds of parts and of persons for a source, see `resolved`."""
         usual = _THRESHOLDS
-        if is_weights(poses) or (poses == OWN and own_heads):
+        if poses == HEADS or is_weights(poses):
             usual = embedding_poses.thresholds()
         elif poses == OWN:
             usual = movenet_poses.thresholds(accurate=self.accurate)
@@ -128,7 +125,7 @@ class PoseSource(Protocol):
 
 def is_estimator(poses: str) -> bool:
     """Returns whether `--poses` names a pose estimator, not a pose file."""
-    return poses in (OWN, RTMO) or is_weights(poses)
+    return poses in (OWN, HEADS, RTMO) or is_weights(poses)
 
 
 def is_weights(poses: str) -> bool:
@@ -136,9 +133,14 @@ def is_weights(poses: str) -> bool:
     return pathlib.PurePath(poses).suffix.lower() == ".safetensors"
 
 
-def own_heads_options(options: Options) -> dict[str, Any]:
+def resolved(poses: str, spec: NetworkSpec) -> str:
+    """Returns the source that `--poses` names for a network: "own" is the network's pose heads, where it has some."""
+    return HEADS if poses == OWN and spec.finds_poses else poses
+
+
+def heads_options(options: Options) -> dict[str, Any]:
     """Returns the options of `EmbeddingPoses` for the pose heads of the network that makes the masks."""
-    part, person = options.thresholds_of(OWN, own_heads=True)
+    part, person = options.thresholds_of(HEADS)
     return {
         "accurate": options.accurate,
         "part_score_threshold": part,
@@ -193,22 +195,19 @@ def open_source(
     photos: Sequence[Photo],
     options: Options,
     devices: Sequence[jax.Device],
-    *,
-    own_heads: bool = False,
 ) -> PoseSource:
     """Opens a pose file, or an estimator.
 
     Args:
-        poses: a pose file, an estimator's name, or a weights file with pose heads.
+        poses: the source, see `resolved`.
         photos: photos and videos.
         options: see `Options`.
         devices: on which our own pose networks run.
-        own_heads: whether "own" is the pose heads of the network that makes the masks.
 
     Raises:
         UserError: the file cannot be used, or knows none of the photos.
     """
-    if poses == OWN and own_heads:
+    if poses == HEADS:
         return _OwnHeads()
     if poses == OWN or is_weights(poses):
         return _Estimators([open_estimator(poses, options, device) for device in devices])
@@ -217,15 +216,9 @@ def open_source(
     return _PoseFile(poses, photos, options)
 
 
-def identity(poses: str, options: Options, *, own_heads: bool = False) -> dict[str, Any]:
-    """Returns what decides which poses a source gives, beside the photos; ready for JSON.
-
-    Args:
-        poses: the source.
-        options: see `Options`.
-        own_heads: whether "own" is the pose heads of the network that makes the masks.
-    """
-    part, person = options.thresholds_of(poses, own_heads=own_heads)
+def identity(poses: str, options: Options) -> dict[str, Any]:
+    """Returns what decides which poses a source gives, beside the photos and the network of the masks; ready for JSON."""
+    part, person = options.thresholds_of(poses)
     found: dict[str, Any] = {
         "poses": poses if is_estimator(poses) else os.fspath(paths.absolute(poses)),
         "prediction.part_score_threshold": part,
@@ -233,7 +226,7 @@ def identity(poses: str, options: Options, *, own_heads: bool = False) -> dict[s
     }
     if is_weights(poses):
         found["pose network"] = weights.load(poses).fingerprint()
-    elif poses == OWN and not own_heads:
+    elif poses == OWN:
         found["pose network"] = hashlib.sha256(movenet_files.PACKAGED.read_bytes()).hexdigest()
     return found
 

@@ -159,11 +159,11 @@ def load_to_train_on(spec: NetworkSpec, path: str | os.PathLike, key: Key[jax.Ar
             f"{path}: is of another network than config.model (the file's value, the config's):"
             f" {'; '.join(differences)}. Use the config that it was made with."
         )
-    fresh = traverse_util.flatten_dict(init_variables(spec, key), sep="/")
     found = traverse_util.flatten_dict(loaded.variables, sep="/")
-    return traverse_util.unflatten_dict(
-        {name: found.get(name, value) for name, value in fresh.items()}, sep="/"
-    )
+    wanted = traverse_util.flatten_dict(variable_shapes(spec), sep="/")
+    if wanted.keys() - found.keys():  # else nothing need be compiled
+        found = traverse_util.flatten_dict(init_variables(spec, key), sep="/") | found
+    return traverse_util.unflatten_dict({name: found[name] for name in wanted}, sep="/")
 
 
 def _check_tensors(file: Any, spec: NetworkSpec, tensors: Mapping[str, np.ndarray]) -> None:

@@ -20,6 +20,7 @@ from pose2seg_jax.prediction.network import Network
 from pose2seg_jax.prediction.pose_estimators import tag_grouping
 from pose2seg_jax.prediction.pose_estimators.estimated_poses import (
     EstimatedPoses,
+    sure_poses,
     threshold,
 )
 from pose2seg_jax.weights import files as weights
@@ -144,12 +145,9 @@ class EmbeddingPoses:
         padded[: len(points)] = points / heatmaps.shape[0]
         given = jax.device_put((padded, np.asarray(size, np.float32)), self._device)
         points = np.asarray(jax.device_get(_to_image(self.network.spec, *given)))[: len(points)]
-        seen, sure = scores >= self._part_threshold, scores.mean(axis=1)
-        kept = np.flatnonzero((sure >= self._person_threshold) & np.any(seen, axis=1))
-        kept = kept[np.argsort(-sure[kept], kind="stable")]
-        visibility = np.where(seen, 2, 0).astype(np.float32)[..., None]
-        poses = np.concatenate([points, visibility], axis=-1)
-        return EstimatedPoses(poses[kept], sure[kept], scores[kept])
+        return sure_poses(
+            points, scores, scores.mean(axis=1), self._part_threshold, self._person_threshold
+        )
 
 
 def thresholds() -> tuple[float, float]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from pose2seg_jax.prediction.inputs import InputError
 
@@ -21,6 +22,31 @@ class EstimatedPoses(NamedTuple):
     poses: np.ndarray
     scores: np.ndarray
     part_scores: np.ndarray | None = None
+
+
+def sure_poses(
+    points: Float[np.ndarray, "P 17 2"],
+    part_scores: Float[np.ndarray, "P 17"],
+    scores: Float[np.ndarray, " P"],
+    part_threshold: float,
+    person_threshold: float,
+) -> EstimatedPoses:
+    """Returns the persons who are sure enough, the surest first.
+
+    Args:
+        points: (x, y) of all parts, in the image.
+        part_scores: parts with a score below `part_threshold` are missing.
+        scores: persons with a score of 0, below `person_threshold`, or without a part are left out.
+        part_threshold: see `part_scores`.
+        person_threshold: see `scores`.
+    """
+    seen = part_scores >= part_threshold
+    visibility = np.where(seen, 2, 0).astype(np.float32)
+    poses = np.concatenate([points, visibility[..., None]], axis=-1)
+    order = np.argsort(-scores, kind="stable")
+    kept = (scores >= person_threshold) & (scores > 0) & np.any(seen, axis=1)
+    order = order[kept[order]]
+    return EstimatedPoses(poses[order], scores[order], part_scores[order])
 
 
 def threshold(value: float | None, usual: float) -> float:

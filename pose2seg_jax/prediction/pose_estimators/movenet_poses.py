@@ -17,7 +17,11 @@ from pose2seg_jax.prediction.forks import check_not_forked
 from pose2seg_jax.prediction.inputs import image_array
 from pose2seg_jax.prediction.pose_estimators import decoding
 from pose2seg_jax.prediction.pose_estimators.decoding import PoseCandidates
-from pose2seg_jax.prediction.pose_estimators.estimated_poses import EstimatedPoses, threshold
+from pose2seg_jax.prediction.pose_estimators.estimated_poses import (
+    EstimatedPoses,
+    sure_poses,
+    threshold,
+)
 from pose2seg_jax.weights import movenet_files
 
 SIDES = (512,)  # of the canvases, in pixels
@@ -95,11 +99,9 @@ class MoveNetPoses:
         given = jax.device_put((canvases, size), self._device)
         found = _find_people(self._variables, *given, flip=self._flip)
         points, part_scores, scores, _ = map(np.asarray, jax.device_get(found))
-        scores, seen = np.sqrt(scores), part_scores >= self._part_threshold
-        kept = (scores >= self._person_threshold) & (scores > 0) & np.any(seen, axis=1)
-        visibility = np.where(seen, 2, 0).astype(np.float32)
-        poses = np.concatenate([points, visibility[..., None]], axis=-1)
-        return EstimatedPoses(poses[kept], scores[kept], part_scores[kept])
+        return sure_poses(
+            points, part_scores, np.sqrt(scores), self._part_threshold, self._person_threshold
+        )
 
 
 def find_people(
