@@ -3,6 +3,7 @@
 import os
 import pathlib
 import uuid
+from collections.abc import Iterable
 
 from etils import epath
 
@@ -89,6 +90,17 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
         _write_local(pathlib.Path(target), data)
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror}.") from None
+
+
+def remove_partial(files: Iterable[pathlib.Path]) -> None:
+    """Removes the temporary files of writers that were killed; nobody may be writing these files."""
+    by_directory: dict[pathlib.Path, set[str]] = {}
+    for file in files:
+        by_directory.setdefault(file.parent, set()).add(file.name)
+    for directory, names in by_directory.items():
+        for partial in directory.glob(".*.partial"):
+            if partial.name.removeprefix(".").rsplit(".", 2)[0] in names:
+                partial.unlink(missing_ok=True)
 
 
 def _write_local(target: pathlib.Path, data: bytes) -> None:

@@ -1,6 +1,5 @@
 """Two processes train as one with two devices does."""
 
-import os
 import re
 import socket
 import subprocess
@@ -19,11 +18,9 @@ _OPTIONS = [
 ]
 
 
-def _start(devices, cache, *arguments):
-    environment = os.environ | quick_environment(cache) | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }  # fmt: skip
+def _start(devices, *arguments):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = quick_environment(XLA_FLAGS=flags, TF_CPP_MIN_LOG_LEVEL="3")
     return subprocess.Popen(
         [sys.executable, "main.py", *_OPTIONS, *arguments], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -41,13 +38,11 @@ def _finish(processes):
     return [out for out, _ in outputs]
 
 
-def _run_two(cache, *arguments):
+def _run_two(*arguments):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    return _finish(
-        [_start(1, cache, *arguments, f"--distributed={i}/2@{address}") for i in range(2)]
-    )
+    return _finish([_start(1, *arguments, f"--distributed={i}/2@{address}") for i in range(2)])
 
 
 def _metrics(output, name):
@@ -59,11 +54,9 @@ def test_two_processes_train_as_one(coco_dir, tmp_path):
         f"--config.dataset.coco_dir={coco_dir}",
         f"--config.dataset.data_dir={tmp_path / 'tfds'}",
     ]
-    workdir, cache = tmp_path / "two", tmp_path / "cache"
-    first, second = _run_two(cache, *common, f"--workdir={workdir}", "--config.num_steps=3")
-    (alone,) = _finish(
-        [_start(2, cache, *common, f"--workdir={tmp_path}/one", "--config.num_steps=3")]
-    )
+    workdir = tmp_path / "two"
+    first, second = _run_two(*common, f"--workdir={workdir}", "--config.num_steps=3")
+    (alone,) = _finish([_start(2, *common, f"--workdir={tmp_path}/one", "--config.num_steps=3")])
     for name in ("loss", "gradient_norm", "persons"):
         assert len(_metrics(alone, name)) == 3
         # The order of the sums differs, and Adam's first steps make much of the smallest gradients.
@@ -74,7 +67,7 @@ def test_two_processes_train_as_one(coco_dir, tmp_path):
     assert "step" not in second
     assert len(list(workdir.glob("events.out.tfevents*"))) == 1
 
-    resumed, _ = _run_two(cache, *common, f"--workdir={workdir}", "--config.num_steps=4")
+    resumed, _ = _run_two(*common, f"--workdir={workdir}", "--config.num_steps=4")
     assert "goes on from step 3 " in resumed
     with Checkpoints(workdir, read_only=True) as checkpoints:
         assert checkpoints.latest_step() == 4

@@ -70,12 +70,10 @@ def newcomer(tmp_path_factory):
         (binaries / name).chmod(0o755)
     (root / "venv/installed").touch()  # newer than the requirements: nothing is installed
     # A make that runs the tests would hand its own VENV down.
-    unwanted = ("XLA_FLAGS", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
-    environment = {k: v for k, v in os.environ.items() if k not in unwanted} | {
-        "PATH": f"{binaries}:{os.environ['PATH']}",
-        "VENV": str(root / "venv"),
-        **quick_environment(root / "cache"),
-    }
+    path = f"{binaries}:{os.environ['PATH']}"
+    environment = quick_environment(PATH=path, VENV=str(root / "venv"))
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL"):
+        environment.pop(name, None)
     return clone, environment
 
 

@@ -118,6 +118,8 @@ class Job:
                 file.truncate(self._length)
                 file.seek(self._length)
             self._file = file
+            names = {*self._files, RESULTS, POLYGONS, _JOURNAL}
+            paths.remove_partial(self.directory / name for name in names)
             yield
 
     def is_done(self, photo: pathlib.Path, state: Sequence[Any], kinds: Iterable[str]) -> bool:

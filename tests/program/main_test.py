@@ -1,9 +1,7 @@
 """The program as a user runs it, from another directory: train, kill, resume, evaluate, predict."""
 
-import atexit
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,15 +17,10 @@ from pose2seg_jax.evaluation import results_files
 from pose2seg_jax.people import coco
 from pose2seg_jax.training.checkpoints import Checkpoints
 
-_CACHE = tempfile.mkdtemp(prefix="pose2seg_test_")
-atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
-
 
 def _command(*arguments):
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    environment |= quick_environment(_CACHE)
     command = [sys.executable, str(ROOT / "main.py"), *arguments]
-    return {"args": command, "cwd": _CACHE, "env": environment, "text": True}
+    return {"args": command, "cwd": tempfile.gettempdir(), "env": quick_environment(), "text": True}
 
 
 def _run(*arguments, tensorflow=True):
