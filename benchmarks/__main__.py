@@ -22,6 +22,7 @@ _PARTS = (
     "formulations",
     "prediction",
     "pose_estimation",
+    "page",
     "evaluation",
 )
 

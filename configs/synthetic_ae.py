@@ -14,10 +14,18 @@ from configs import synthetic
 def get_config() -> ml_collections.ConfigDict:
     """The configuration: what differs from that of the masks alone."""
     config = synthetic.get_config()
-    config.dataset.synthetic.train = 2000
+    config.dataset.synthetic = {
+        "train": 3000,
+        "validation": 200,
+        "size": 128,
+        "overlap": 0.0,
+        "crowd": 0.0,
+        "seed": 0,
+        "plain": True,  # those of synthetic.py are too hard for a small network: MoveNet itself has an AP of 0.17 there
+    }
     config.batch_size = 16
     config.persons_per_batch = 32
-    config.num_steps = 2000
+    config.num_steps = 3000
     config.model.backbone = {"name": "hourglass", "stacks": 1, "features": 64, "depth": 3}
     config.model.branch = {
         "name": "lean",

@@ -6,6 +6,7 @@ python -m input_pipeline.synthetic --output=DIR --train=1000 --validation=200 --
 import argparse
 import dataclasses
 import time
+from typing import Any
 
 from input_pipeline.synthetic.dataset import Recipe, write
 from pose2seg_jax.errors import run_program
@@ -19,8 +20,10 @@ def main() -> None:
     )
     parser.add_argument("--output", required=True, help="directory that does not exist yet")
     for field in dataclasses.fields(Recipe):
-        kind = type(field.default)
-        parser.add_argument(f"--{field.name}", type=kind, default=field.default)
+        how: Any = {"type": type(field.default)}
+        if isinstance(field.default, bool):
+            how = {"action": argparse.BooleanOptionalAction}
+        parser.add_argument(f"--{field.name}", default=field.default, **how)
     options = vars(parser.parse_args())
     output, recipe = options.pop("output"), Recipe(**options)
     start = time.monotonic()

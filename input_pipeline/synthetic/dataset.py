@@ -37,6 +37,7 @@ class Recipe:
         overlap: share of the images with two people close to sharing one box, who hide parts of each other.
         crowd: share of the images with a crowd in the distance.
         seed: of everything.
+        plain: whether there are only one or two people who stand or walk, face the camera and are all in view.
     """
 
     train: int = 1000
@@ -45,6 +46,7 @@ class Recipe:
     overlap: float = 0.4
     crowd: float = 0.08
     seed: int = 0
+    plain: bool = False
 
     def key(self) -> str:
         """Names the content."""
@@ -118,6 +120,7 @@ def _write_image(
         width,
         overlap=rng.random() < recipe.overlap,
         crowd=rng.random() < recipe.crowd,
+        plain=recipe.plain,
     )
     image_id = 1_000_000 * (1 + _SPLITS[folder]) + index
     name = f"{image_id:012}.jpg"

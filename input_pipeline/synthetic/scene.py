@@ -36,9 +36,15 @@ class Scene:
 
 
 def make_scene(
-    rng: np.random.Generator, height: int, width: int, *, overlap: bool, crowd: bool
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    *,
+    overlap: bool,
+    crowd: bool,
+    plain: bool = False,
 ) -> Scene:
-    """A random scene of one to five people.
+    """A random scene of one to five people; of one or two where it is plain.
 
     Args:
         rng: the only source of chance.
@@ -46,9 +52,16 @@ def make_scene(
         width: of the image.
         overlap: two of the people share one box and hide parts of each other.
         crowd: a group in the distance is one crowd annotation.
+        plain: everybody stands or walks, faces the camera and is all in view, with nothing in front.
     """
     camera = _camera(rng, height, width)
-    people = _arrange(rng, camera, overlap)
+    if plain:
+        people = _arrange_plainly(rng, camera)
+        while not all(_is_in_view(camera, body) for body in people):
+            camera = _camera(rng, height, width)
+            people = _arrange_plainly(rng, camera)
+    else:
+        people = _arrange(rng, camera, overlap)
     light = _light(rng)
     canvas = _background(rng, camera, height, width)
     for body in people:
@@ -60,7 +73,8 @@ def make_scene(
         for body in _distant_group(rng, camera):
             _dress_and_draw(rng, canvas, camera, light, body, crowd_owner)
     depths = [camera.to_camera(body.parts).mean(0)[2] for body in people]
-    _clutter(rng, canvas, camera, light, min(depths), max(depths))
+    if not plain:
+        _clutter(rng, canvas, camera, light, min(depths), max(depths))
     annotations = [
         annotation
         for owner, body in enumerate(people, 1)
@@ -109,8 +123,28 @@ def _arrange(rng, camera, overlap):
     return people
 
 
-def _place(rng, body, spot):
-    yaw = rng.normal(0, 45) if rng.random() < 0.7 else rng.uniform(0, 360)
+def _arrange_plainly(rng, camera):
+    """One or two people side by side, as near as they can be and yet all in view."""
+    count = int(rng.integers(1, 3))
+    x, y = camera.center
+    people: list[Body] = []
+    depth = -rng.uniform(0.9, 1.2) * camera.focal * max(2.1 / (2 * y), 1.1 * count / (2 * x))
+    for index in range(count):
+        body = sample_body(rng, str(rng.choice(["standing", "walking"])))
+        side = (index - (count - 1) / 2) * rng.uniform(0.9, 1.1)
+        spot = np.asarray([side, depth + rng.uniform(0, 0.3)])
+        people.append(_place(rng, body, spot, rng.normal(0, 25)))
+    return people
+
+
+def _is_in_view(camera, body):
+    points = camera.project(body.parts)
+    return np.all((points >= 0) & (points <= 2 * np.asarray(camera.center)))
+
+
+def _place(rng, body, spot, yaw=None):
+    if yaw is None:
+        yaw = rng.normal(0, 45) if rng.random() < 0.7 else rng.uniform(0, 360)
     turn = Rotation.from_euler("y", yaw, degrees=True).as_matrix()
     return body.placed(turn, np.asarray([spot[0], 0.0, spot[1]]))
 

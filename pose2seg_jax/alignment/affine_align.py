@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from pose2seg_jax.alignment import geometry
@@ -141,15 +142,26 @@ def align_poses(
 
     ranked = jnp.where(usable, residuals, jnp.inf).reshape(poses.shape[0], -1)
     best = jnp.argmin(ranked, axis=-1)
-    rows = jnp.arange(poses.shape[0])
-    found = usable.reshape(ranked.shape)[rows, best]
-    chosen = matrices.reshape(*ranked.shape, 2, 3)[rows, best]
+    found = one_of_each(usable.reshape(ranked.shape), best)
+    chosen = one_of_each(matrices.reshape(*ranked.shape, 2, 3), best)
+    numbers, order = np.divmod(np.arange(ranked.shape[1]), len(mirrors))
+    template = one_of_each(jnp.broadcast_to(numbers, ranked.shape), best)
+    mirrored = one_of_each(jnp.broadcast_to(order == 1, ranked.shape), best)
     return Alignment(
         matrix=jnp.where(found[:, None, None], chosen, window),
-        template=jnp.where(found, best // len(mirrors), FALLBACK).astype(jnp.int32),
-        mirrored=found & (best % len(mirrors) == 1),
-        residual=jnp.where(found, residuals.reshape(ranked.shape)[rows, best], 0),
+        template=jnp.where(found, template, FALLBACK).astype(jnp.int32),
+        mirrored=found & mirrored,
+        residual=jnp.where(found, one_of_each(residuals.reshape(ranked.shape), best), 0.0),
     )
+
+
+def one_of_each(candidates: Array, index: Int[Array, " N"]) -> jax.Array:
+    """Returns `candidates[arange(N), index]` of (N, K, ...), without a gather: K is small, and few export formats have one."""
+    chosen = index[:, None] == jnp.arange(candidates.shape[1])
+    chosen = chosen.reshape(*chosen.shape, *(1,) * (candidates.ndim - 2))
+    if candidates.dtype == bool:
+        return jnp.any(chosen & candidates, axis=1)
+    return jnp.sum(jnp.where(chosen, candidates, jnp.zeros((), candidates.dtype)), axis=1)
 
 
 def sizes_of(
@@ -175,7 +187,7 @@ def all_at_one_point(
     points: Float[Array, "N 1 P 2"], weights: Float[Array, "N K P"], smallest: Float[Array, " N"]
 ) -> Bool[jax.Array, "N K"]:
     """Whether all common parts are within a thousandth of a ROI cell, in the whole image's letterbox."""
-    total = jnp.maximum(jnp.sum(weights, axis=-1), 1)
+    total = jnp.maximum(jnp.sum(weights, axis=-1), 1.0)
     center = jnp.sum(points * weights[..., None], axis=-2) / total[..., None]
     distance = jnp.max(jnp.abs(points - center[..., None, :]) * weights[..., None], axis=(-2, -1))
     return distance * smallest[:, None] < 1e-3
@@ -188,7 +200,7 @@ def _person_height(
     first, second = jnp.asarray(_FIRST), jnp.asarray(_SECOND)
     square = jnp.sum((poses[:, first, :2] - poses[:, second, :2]) ** 2, axis=-1)
     known = labelled[:, first] & labelled[:, second]
-    ratio = jnp.where(known, square, 0) / jnp.asarray(_SHARE, poses.dtype)[None] ** 2
+    ratio = jnp.where(known, square, 0.0) / jnp.asarray(_SHARE, poses.dtype)[None] ** 2
     # A choice, not a fit: no gradient flows through it.
     return jnp.sqrt(jax.lax.stop_gradient(jnp.max(ratio, axis=-1)))
 
@@ -225,6 +237,6 @@ def _cover(
     first, last = jnp.min(placed, axis=-2), jnp.max(placed, axis=-2)
     side = jnp.max(last - first, axis=-1)
     # A zero side belongs to a degenerate fit, which is not used.
-    factor = jnp.minimum(1, roi_size / jnp.where(side > 0, side, roi_size))[..., None]
-    shift = jnp.maximum(0, -first * factor) - jnp.maximum(0, last * factor - roi_size)
+    factor = jnp.minimum(1.0, roi_size / jnp.where(side > 0, side, float(roi_size)))[..., None]
+    shift = jnp.maximum(0.0, -first * factor) - jnp.maximum(0.0, last * factor - roi_size)
     return (matrices * factor[..., None]).at[..., 2].add(shift)

@@ -64,7 +64,8 @@ class PixelCenters:
         """See `SamplingConvention`."""
         sizes = jnp.asarray(sizes).astype(jnp.int32)
         longest = jnp.max(sizes, axis=-1, keepdims=True)
-        fitted = _fit(sizes, longest, side, jnp.maximum).astype(jnp.float32)
+        longest = jnp.broadcast_to(longest, sizes.shape)
+        fitted = jnp.maximum(jax.lax.div(*_fit(sizes, longest, side)), 1).astype(jnp.float32)
         scale = fitted / sizes.astype(jnp.float32)
         zero = jnp.zeros_like(scale[..., 0])
         offset = (side - fitted) / 2
@@ -186,13 +187,14 @@ CONVENTIONS: dict[str, SamplingConvention] = {
 }
 
 
-def _fit(sizes, longest, side, maximum):
-    """Sizes on the canvas in whole pixels; in whole numbers, so host and device cannot round apart."""
-    return maximum((2 * sizes * side + longest) // (2 * longest), 1)
+def _fit(sizes: Any, longest: Any, side: int) -> tuple[Any, Any]:
+    """Sizes on the canvas as whole numbers to divide, so that host and device cannot round apart."""
+    return 2 * sizes * side + longest, 2 * longest
 
 
 def _whole_pixels(size: tuple[int, ...], side: int) -> tuple[int, int]:
-    height, width = (_fit(value, max(size), side, max) for value in size)
+    fitted = (_fit(value, max(size), side) for value in size)
+    height, width = (max(above // below, 1) for above, below in fitted)
     return height, width
 
 

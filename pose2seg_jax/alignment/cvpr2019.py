@@ -14,6 +14,7 @@ from pose2seg_jax.alignment.affine_align import (
     Alignment,
     all_at_one_point,
     common_parts,
+    one_of_each,
     sizes_of,
 )
 from pose2seg_jax.alignment.conventions import SamplingConvention
@@ -46,10 +47,10 @@ def score_templates(
     square = jnp.sum((geometry.apply(matrices, points) - targets) ** 2, axis=-1)
     common = jnp.sum(weights, axis=-1)
     either = jnp.sum((poses[:, None, :, 2] > 0) | (templates[None, :, :, 2] > 0), axis=-1)
-    scores = jnp.sum(weights * jnp.exp(-square / 2), axis=-1) / jnp.maximum(either, 1).astype(
+    scores = jnp.sum(weights * jnp.exp(-square / 2), axis=-1) / jnp.maximum(either, 1.0).astype(
         poses.dtype
     )
-    return matrices, jnp.where((common >= 3) & ~missing, scores, 0), residuals
+    return matrices, jnp.where((common >= 3) & ~missing, scores, 0.0), residuals
 
 
 @functools.partial(
@@ -96,12 +97,11 @@ def align_by_score(
         & (geometry.scale_of(matrices) > smallest[:, None])
         & ~all_at_one_point(poses[:, None, :, :2], weights, smallest)
     )
-    best = jnp.argmax(jnp.where(usable, scores, 0), axis=-1)
-    rows = jnp.arange(poses.shape[0])
-    found = usable[rows, best]
+    best = jnp.argmax(jnp.where(usable, scores, 0.0), axis=-1)
+    found = one_of_each(usable, best)
     return Alignment(
-        matrix=jnp.where(found[:, None, None], matrices[rows, best], whole),
+        matrix=jnp.where(found[:, None, None], one_of_each(matrices, best), whole),
         template=jnp.where(found, best, FALLBACK).astype(jnp.int32),
         mirrored=jnp.zeros_like(found),
-        residual=jnp.where(found, roi_size * residuals[rows, best], 0),
+        residual=jnp.where(found, roi_size * one_of_each(residuals, best), 0.0),
     )

@@ -59,7 +59,7 @@ def fit_similarity(
     points = source * mirror
     w = weights[..., None]
     total = jnp.sum(weights, axis=-1)
-    total = jnp.where(total > 0, total, 1)
+    total = jnp.where(total > 0, total, 1.0)
     source_mean = jnp.sum(w * points, axis=-2) / total[..., None]
     target_mean = jnp.sum(w * target, axis=-2) / total[..., None]
     s = points - source_mean[..., None, :]
@@ -68,18 +68,18 @@ def fit_similarity(
     spread = jnp.sum(w * s * s, axis=(-2, -1))
     magnitude = jnp.sum(w * points * points, axis=(-2, -1))
     has_spread = spread > _RELATIVE_SPREAD * magnitude
-    variance = jnp.where(has_spread, spread, 1)
+    variance = jnp.where(has_spread, spread, 1.0)
     a = jnp.sum(w * s * r, axis=(-2, -1)) / variance
     b = jnp.sum(weights * (s[..., 1] * r[..., 0] - s[..., 0] * r[..., 1]), axis=-1) / variance
-    a = jnp.where(has_spread, a, 1)
-    b = jnp.where(has_spread, b, 0)
+    a = jnp.where(has_spread, a, 1.0)
+    b = jnp.where(has_spread, b, 0.0)
 
     linear = jnp.stack([jnp.stack([a, b], -1), jnp.stack([-b, a], -1)], -2)
     translation = target_mean - _transform(linear, source_mean[..., None, :])[..., 0, :]
     error = _transform(linear, s) - r
     mean_square = jnp.sum(w * error * error, axis=(-2, -1)) / total
     positive = mean_square > 0  # sqrt has an infinite slope at 0
-    residual = jnp.where(positive, jnp.sqrt(jnp.where(positive, mean_square, 1)), 0)
+    residual = jnp.where(positive, jnp.sqrt(jnp.where(positive, mean_square, 1.0)), 0.0)
     return jnp.concatenate([linear * mirror, translation[..., None]], axis=-1), residual
 
 

@@ -21,7 +21,7 @@ def align_boxes(boxes: Real[Array, "N 4"], roi_size: int) -> Alignment:
         roi_size: side of the ROI in cells.
     """
     boxes = geometry.as_floats(boxes, "boxes")
-    scale = roi_size / jnp.maximum(boxes[:, 2:], 1)
+    scale = roi_size / jnp.maximum(boxes[:, 2:], 1.0)
     zero = jnp.zeros_like(scale[:, 0])
     rows = [
         jnp.stack([scale[:, 0], zero, -scale[:, 0] * boxes[:, 0]], -1),

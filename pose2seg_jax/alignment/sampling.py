@@ -39,7 +39,7 @@ def sample(
         for column, column_weight in ((left, 1 - right_weight), (left + 1, right_weight)):
             exists = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             index = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1) + base
-            weight = jnp.where(exists, row_weight * column_weight, 0).astype(images.dtype)
+            weight = jnp.where(exists, row_weight * column_weight, 0.0).astype(images.dtype)
             total = total + flat[index] * weight[..., None]
     return total
 
@@ -117,4 +117,4 @@ def reverse_align(
     inside = (x >= 0) & (x < roi_size) & (y >= 0) & (y < roi_size)
     x, y = (jnp.clip(points, 0.5, roi_size - 0.5) for points in (x, y))
     values = sample(rois[..., None], jnp.arange(rois.shape[0]), x, y)[..., 0]
-    return jnp.where(inside, values, 0)
+    return jnp.where(inside, values, 0.0)

@@ -59,7 +59,7 @@ def _outer(rows, row_distances, columns, column_distances):
     compute the profiles of concatenated ones again for every cell.
     """
     inside = jnp.abs(row_distances[:, :, None] + column_distances[:, None]) < 1
-    return jnp.where(inside, rows[:, :, None] * columns[:, None], 0)
+    return jnp.where(inside, rows[:, :, None] * columns[:, None], 0.0)
 
 
 def _part_profiles(poses, center):
@@ -80,7 +80,7 @@ def _limb_profiles(poses, center, limbs):
     vector = end[..., :2] - start[..., :2]
     square = jnp.sum(vector**2, axis=-1)
     drawn = (start[..., 2] > 0) & (end[..., 2] > 0) & (square > 0)
-    unit = vector / jnp.sqrt(jnp.where(drawn, square, 1))[..., None]
+    unit = vector / jnp.sqrt(jnp.where(drawn, square, 1.0))[..., None]
     # The padded box covers whole cells, as the authors' code rounds it.
     low = jnp.round(jnp.minimum(start, end)[..., :2] - 0.5 - _HALF_WIDTH)
     high = jnp.round(jnp.maximum(start, end)[..., :2] - 0.5 + _HALF_WIDTH)

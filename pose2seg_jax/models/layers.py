@@ -302,7 +302,7 @@ def upsample_bilinear(
     batch, height, width, channels = x.shape
     shape = (batch, 2 * height, 2 * width, channels)
     if not align_corners:
-        return jax.image.resize(x, shape, "bilinear")
+        return jax.image.resize(x, shape, "bilinear", antialias=False)
     scale = jnp.asarray([(2 * side - 1) / (side - 1) for side in (height, width)], jnp.float32)
     return jax.image.scale_and_translate(
         x, shape, (1, 2), scale, 0.5 - 0.5 * scale, "linear", antialias=False

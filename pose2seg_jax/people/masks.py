@@ -12,7 +12,11 @@ MAX_PIXELS = 2**31 - 1  # of an image: pycocotools counts in 32 bits
 
 
 def encode_mask(
-    probability: Float[np.ndarray, "R R"], matrix: Float[np.ndarray, "2 3"], height: int, width: int
+    probability: Float[np.ndarray, "R R"],
+    matrix: Float[np.ndarray, "2 3"],
+    height: int,
+    width: int,
+    threshold: float = THRESHOLD,
 ) -> dict[str, Any]:
     """The mask of a person in its image as COCO's compressed RLE.
 
@@ -24,12 +28,13 @@ def encode_mask(
         matrix: image to ROI.
         height: of the image.
         width: of the image.
+        threshold: the mask is where the probability exceeds it.
 
     Raises:
         ValueError: the image has more than MAX_PIXELS.
     """
-    found = _in_image(probability, matrix, height, width)
-    return encode_cutout(found.values > THRESHOLD, found.x, found.y, height, width)
+    found = _in_image(probability, matrix, height, width, threshold)
+    return encode_cutout(found.values > threshold, found.x, found.y, height, width)
 
 
 def encode_exclusive_masks(
@@ -39,6 +44,7 @@ def encode_exclusive_masks(
     width: int,
     bodies: Int[np.ndarray, " P"] | None = None,
     scores: Float[np.ndarray, " P"] | None = None,
+    threshold: float = THRESHOLD,
 ) -> list[dict[str, Any]]:
     """The masks of an image's persons, so that a pixel belongs to one body at most.
 
@@ -53,30 +59,34 @@ def encode_exclusive_masks(
         bodies: a number for each person; persons with the same number are one body that is there several times, and take
             nothing from each other. None for bodies of their own.
         scores: how sure it is that each person is there, above 0: a doubtful one takes little from a sure one. None for ones.
+        threshold: a mask is where its probability exceeds it.
 
     Raises:
         ValueError: the image has more than MAX_PIXELS.
     """
-    found = [_in_image(p, m, height, width) for p, m in zip(probabilities, matrices, strict=True)]
+    found = [
+        _in_image(p, m, height, width, threshold)
+        for p, m in zip(probabilities, matrices, strict=True)
+    ]
     numbers = np.arange(len(found)) if bodies is None else bodies
     weights = np.ones(len(found)) if scores is None else scores
     highest = np.zeros((width, height), np.float32)  # by columns, as a cutout is
     owners = np.full((width, height), -1, np.int32)
     for one, number, weight in zip(found, numbers, weights, strict=True):
-        claim = np.where(one.values > THRESHOLD, one.values * np.float32(weight), 0)
+        claim = np.where(one.values > threshold, one.values * np.float32(weight), 0)
         best, owner = highest[one.window], owners[one.window]
         takes = claim > best
         best[takes], owner[takes] = claim[takes], number
     return [
         encode_cutout(
-            (one.values > THRESHOLD) & (owners[one.window] == number), one.x, one.y, height, width
+            (one.values > threshold) & (owners[one.window] == number), one.x, one.y, height, width
         )
         for one, number in zip(found, numbers, strict=True)
     ]
 
 
 class _Cutout(NamedTuple):
-    """The probabilities of a person around its mask; beyond, they are THRESHOLD at most.
+    """The probabilities of a person around its mask; beyond, they are its threshold at most.
 
     Attributes:
         values: (w, h) by columns, as RLE counts.
@@ -95,11 +105,13 @@ class _Cutout(NamedTuple):
         return slice(self.x, self.x + width), slice(self.y, self.y + height)
 
 
-def _in_image(probability: np.ndarray, matrix: np.ndarray, height: int, width: int) -> _Cutout:
+def _in_image(
+    probability: np.ndarray, matrix: np.ndarray, height: int, width: int, threshold: float
+) -> _Cutout:
     """Takes the probabilities of a ROI to its image, around the cells that are inside."""
     check_size(height, width)
     nothing = _Cutout(np.zeros((0, 0), np.float32), 0, 0)
-    inside = probability > THRESHOLD
+    inside = probability > threshold
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     if not rows.size:
         return nothing

@@ -44,19 +44,22 @@ def overlay(
         colors = person_colors(max(len(rles), len(poses)))
     picture = image.copy()
     for index in np.argsort([-int(mask_utils.area(rle)) for rle in rles]):
-        inside = mask_utils.decode(rles[index]).view(bool)  # one at a time: photos can be large
-        picture[inside] = 0.55 * picture[inside] + 0.45 * colors[index]
-        picture[_outline(inside)] = 0.2 * 255 + 0.8 * colors[index]
+        _tint(picture, rles[index], colors[index])
     canvas = PIL.Image.fromarray(picture)
-    height, width = image.shape[:2]
     # The lines of large pictures are wide enough to look smooth as they are.
-    smooth = _SMOOTH if max(height, width) < _LARGE else 1
-    lines = PIL.Image.new("RGBA", (width * smooth, height * smooth))
+    smooth = _SMOOTH if max(canvas.size) < _LARGE else 1
     for pose, color in zip(poses, colors[: len(poses)].tolist(), strict=True):
-        _draw_skeleton(lines, pose, tuple(color), max(height, width) / 320, smooth)
-    lines = lines.resize((width, height), PIL.Image.Resampling.BOX)
-    canvas.paste(lines, mask=lines)
+        _draw_skeleton(canvas, pose, tuple(color), smooth)
     return np.asarray(canvas)
+
+
+def _tint(picture: np.ndarray, rle: Any, color: np.ndarray) -> None:
+    x, y, width, height = mask_utils.toBbox(rle).astype(int).tolist()
+    window = slice(y, y + height), slice(x, x + width)
+    inside = mask_utils.decode(rle)[window].view(bool)  # one at a time: photos can be large
+    shown = picture[window]
+    shown[inside] = 0.55 * shown[inside] + 0.45 * color
+    shown[_outline(inside)] = 0.2 * 255 + 0.8 * color
 
 
 def _outline(inside: np.ndarray) -> np.ndarray:
@@ -66,21 +69,35 @@ def _outline(inside: np.ndarray) -> np.ndarray:
 
 
 def _draw_skeleton(
-    lines: PIL.Image.Image, pose: np.ndarray, color: tuple[int, ...], thickness: float, smooth: int
+    canvas: PIL.Image.Image, pose: np.ndarray, color: tuple[int, ...], smooth: int
 ) -> None:
+    """Draws a pose on a picture, `smooth` times as large around the pose and then scaled down."""
+    seen = pose[:, 2] > 0
+    if not np.any(seen):
+        return
+    thickness = max(canvas.size) / 320
+    reach = int(3 * thickness) + 2
+    low = np.maximum(np.floor(pose[seen, :2].min(0)) - reach, 0)
+    high = np.minimum(np.ceil(pose[seen, :2].max(0)) + reach, canvas.size)
+    left, top, width, height = np.concatenate([low, high - low]).astype(int).tolist()
+    if width <= 0 or height <= 0:
+        return
+    lines = PIL.Image.new("RGBA", (width * smooth, height * smooth))
     draw = PIL.ImageDraw.Draw(lines)
-    points = [(float(x) * smooth, float(y) * smooth) for x, y, _ in pose]
+    points = [(float(x) * smooth, float(y) * smooth) for x, y in pose[:, :2] - low]
     for wide, shade in ((2.2, (0, 0, 0, 140)), (1.0, (*color, 255))):
         for first, second in COCO_LIMBS:
-            if pose[first, 2] > 0 and pose[second, 2] > 0:
-                width = max(round(wide * thickness * smooth), 1)
-                draw.line([points[first], points[second]], fill=shade, width=width)
+            if seen[first] and seen[second]:
+                line = max(round(wide * thickness * smooth), 1)
+                draw.line([points[first], points[second]], fill=shade, width=line)
     radius = 1.4 * thickness * smooth
     for (x, y), visibility in zip(points, pose[:, 2], strict=True):
         if visibility > 0:
             fill = (255, 255, 255, 255) if visibility > 1 else (60, 60, 60, 255)
             box = (x - radius, y - radius, x + radius, y + radius)
             draw.ellipse(box, fill=fill, outline=(*color, 255), width=smooth)
+    lines = lines.reduce(smooth)
+    canvas.paste(lines, (left, top), lines)
 
 
 def draw_boxes(

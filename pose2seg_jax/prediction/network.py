@@ -106,7 +106,7 @@ def predict_rois(
     spec, convention = network.spec, network.spec.convention
     poses, sizes = geometry.as_floats(poses, "poses"), geometry.as_floats(sizes, "sizes")
     inside = jnp.all((poses[..., :2] >= 0) & (poses[..., :2] <= sizes[:, None, ::-1]), axis=-1)
-    poses = jnp.where(inside[..., None], poses, 0)
+    poses = jnp.where(inside[..., None], poses, 0.0)
     alignment = policies.align_persons(
         spec.policy, poses, boxes, spec.template_array, sizes, spec.roi_size,
         reflect=spec.reflect, convention=convention,
@@ -130,7 +130,7 @@ def predict_rois(
         probabilities = (probabilities + other[:, :, ::-1]) / 2
     # Of a pose without any part in the image, nothing is known: its mask is empty.
     known = valid & jnp.any(poses[..., 2] > 0, axis=-1)
-    probabilities = jnp.where(known[:, None, None], probabilities, 0)
+    probabilities = jnp.where(known[:, None, None], probabilities, 0.0)
     scores = mask_score(probabilities)
     probabilities, matrix = convention.pad_roi(probabilities, alignment.matrix)
     return RoiPrediction(probabilities, scores, alignment._replace(matrix=matrix))
@@ -143,9 +143,9 @@ def mask_score(probabilities: Float[Array, "N R R"]) -> Float[Array, " N"]:
     their union.
     """
     inside = probabilities > 0.5
-    shared = jnp.sum(jnp.where(inside, probabilities, 0), axis=(1, 2))
-    union = jnp.sum(jnp.where(inside, 1, probabilities), axis=(1, 2))
-    return shared / jnp.maximum(union, 1)
+    shared = jnp.sum(jnp.where(inside, probabilities, 0.0), axis=(1, 2))
+    union = jnp.sum(jnp.where(inside, 1.0, probabilities), axis=(1, 2))
+    return shared / jnp.maximum(union, 1.0)
 
 
 def predict_masks(

@@ -79,6 +79,7 @@ class Result:
         pose_scores: Any = None,
         *,
         exclusive: bool = False,
+        threshold: float = masks.THRESHOLD,
     ) -> "Result":
         """Takes what the network says of the persons of one image to that image, on the host.
 
@@ -89,6 +90,7 @@ class Result:
             pose_scores: (P,), see above; None for ones.
             exclusive: whether a pixel belongs to one person at most, the one whose probability is highest. Poses that are the
                 same person's by COCO's OKS share its pixels.
+            threshold: of the mask probability. Mask scores are those of 0.5.
 
         Raises:
             ValueError: scores of another number of persons, or not numbers of 0 or more.
@@ -102,10 +104,13 @@ class Result:
             sure = np.maximum(
                 known, 1e-6
             )  # who has score 0 takes nothing from others, but keeps the rest
-            rles = masks.encode_exclusive_masks(probabilities, matrices, *size, bodies, sure)
+            rles = masks.encode_exclusive_masks(
+                probabilities, matrices, *size, bodies, sure, threshold
+            )
         else:
             rles = [
-                masks.encode_mask(p, m, *size) for p, m in zip(probabilities, matrices, strict=True)
+                masks.encode_mask(p, m, *size, threshold)
+                for p, m in zip(probabilities, matrices, strict=True)
             ]
         mask_scores = np.asarray(rois.scores, np.float64)
         if exclusive:  # who has lost every pixel to others has an empty mask

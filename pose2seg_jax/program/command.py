@@ -1,4 +1,4 @@
-"""The command `pose2seg`, which `pip install` brings: `main.py --mode=predict`, with the photos as arguments."""
+"""The commands that `pip install` brings: `pose2seg` is `main.py --mode=predict` with the photos as arguments, `pose2seg-app` its page."""
 
 import logging
 import sys
@@ -32,10 +32,38 @@ Cuts the people of photos and videos out: one mask for each pose.
 Exit status: 0 all was done, 1 nothing, 2 some photos were skipped."""
 
 
+_APP_HELP = """\
+pose2seg-app [flags]
+
+Serves a page on which the joints of people in a photo are moved, and the masks follow.
+
+  --weights=FILE           another network than the one of the package
+  --config.dtype=bfloat16  faster on GPU and TPU
+
+The page is at http://127.0.0.1:7860. The environment variables GRADIO_SERVER_NAME and GRADIO_SERVER_PORT change that."""
+
+
 def main() -> None:
     """Runs the command; what the user can mend is one line on standard error."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     run_program(_run)
+
+
+def app() -> None:
+    """Runs the command `pose2seg-app`, which is `main.py --mode=app`."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    run_program(lambda: _serve(sys.argv[1:]))
+
+
+def _serve(arguments: list[str]) -> None:
+    if {"--help", "-h"} & set(arguments):
+        print(_APP_HELP)
+        return
+    command = flags.parse(["pose2seg-app", "--mode=app", *arguments], has_configs=False)
+    if command is not None:
+        from pose2seg_jax.program import modes
+
+        modes.run(command)
 
 
 def _run() -> None:

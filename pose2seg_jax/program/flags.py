@@ -40,6 +40,10 @@ class Mode:
 
 _NETWORK = ("workdir", "weights", "checkpoint")
 MODES = {
+    "app": Mode(
+        "Serves a page on which people's joints are moved, and the masks follow.",
+        (), _NETWORK, ("model.", "dtype"),
+    ),
     "train": Mode(
         "Trains and evaluates; a run that was stopped goes on.",
         ("workdir",), ("distributed", "quiet"), ("",),
@@ -58,6 +62,10 @@ MODES = {
         "Writes an HTML page about a run.",
         ("workdir", "output"), ("checkpoint", "quiet"),
         ("model.", "dataset.", "eval.", "prediction.", "dtype", "seed"),
+    ),
+    "export": Mode(
+        "Writes a network for programs without JAX, as ONNX or StableHLO.",
+        ("format", "output"), _NETWORK, ("model.", "dtype"),
     ),
     "export_weights": Mode(
         "Writes a checkpoint of a run as a weights file.",
@@ -95,8 +103,9 @@ _TEXTS = (
     ("results", "COCO segmentation results of another method, to score instead."),
     ("annotations", "COCO annotations with poses; default: the training split."),
     ("split", "Only images with this 'split' field."),
+    ("format", "Of --mode=export: 'onnx' or 'stablehlo'."),
     ("from", "A PyTorch checkpoint, or movenet-multipose.json; nothing in it is run."),
-    ("output", "predict: a directory; report: HTML; *_weights: safetensors; else JSON."),
+    ("output", "predict, export: a directory; report: HTML; *_weights: safetensors; else JSON."),
     ("distributed", "Several hosts: 'auto' (TPU pod, Slurm) or INDEX/COUNT@HOST:PORT."),
 )
 

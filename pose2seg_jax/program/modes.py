@@ -41,13 +41,18 @@ def run(command: Command) -> None:
         _check_devices()
     if command.quiet:
         progress.be_quiet()
-    if command.output is not None and command.mode != "predict":  # before anything is computed
+    if command.output is not None and command.mode not in (
+        "predict",
+        "export",
+    ):  # before anything is computed
         _check_output_file(command.output)
     mode = {
+        "app": serve,
         "train": train,
         "eval": evaluate,
         "predict": predict,
         "report": report,
+        "export": export,
         "export_weights": export_weights,
         "convert_weights": convert_weights,
         "templates": make_templates,
@@ -139,6 +144,14 @@ def predict(command: Command) -> None:
         sys.exit(prediction.PARTLY_DONE)
 
 
+def serve(command: Command) -> None:
+    """Serves the page until it is interrupted."""
+    from pose2seg_jax.program import app
+
+    trained = load_trained(command)
+    app.launch(trained.weights, trained.config.dtype)
+
+
 def report(command: Command) -> None:
     """Writes an HTML page about a run, and prints its table."""
     from pose2seg_jax.evaluation import report as page
@@ -161,6 +174,18 @@ def report(command: Command) -> None:
     )
     print(f"page with pictures: {command.output}")
     print(evaluated.table())
+
+
+def export(command: Command) -> None:
+    """Writes a network for programs without JAX."""
+    from pose2seg_jax.program import export as exporting
+
+    exporting.check(command.format)
+    directory = paths.local(command.output, "--output")
+    paths.make_directory(directory, "--output")
+    trained = load_trained(command)
+    names = exporting.write(trained.network(), trained.weights.variables, command.format, directory)
+    print(f"{', '.join(names)} written to {directory}")
 
 
 def export_weights(command: Command) -> None:

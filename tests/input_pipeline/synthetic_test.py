@@ -178,3 +178,14 @@ def test_a_config_makes_its_data_once_and_named_by_its_recipe(tmp_path, capsys):
     assert synthetic.coco_dir(options) != first
     options.coco_dir = "elsewhere"
     assert synthetic.coco_dir(options) == "elsewhere"
+
+
+def test_plain_scenes_show_one_or_two_whole_people():
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        made = scene.make_scene(rng, 96, 128, overlap=False, crowd=False, plain=True)
+        assert 1 <= len(made.annotations) <= 2
+        for annotation in made.annotations:
+            points = np.reshape(annotation["keypoints"], (17, 3))
+            assert np.all(points[:, :2] >= 0)
+            assert np.all(points[:, :2] <= [128, 96])

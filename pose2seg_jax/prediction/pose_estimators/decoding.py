@@ -92,7 +92,7 @@ def decode(maps: PoseMaps, *, is_mean: bool = False) -> PoseCandidates:
     largest = jax.lax.reduce_window(
         centers, -jnp.inf, jax.lax.max, (_WINDOW, _WINDOW), (1, 1), "SAME"
     )
-    peaks = jnp.where(largest - centers < _SAME_VALUE, centers, 0)
+    peaks = jnp.where(largest - centers < _SAME_VALUE, centers, 0.0)
     surest, index = jax.lax.top_k(peaks.ravel(), min(MAX_PERSONS, height * width))
     rows, columns = jnp.divmod(index, width)
     cells = jnp.stack([rows, columns], axis=-1).astype(jnp.float32)
@@ -107,7 +107,7 @@ def decode(maps: PoseMaps, *, is_mean: bool = False) -> PoseCandidates:
         place = jnp.arange(maps.centers.shape[axis], dtype=jnp.float32)[None]
         inside = (place >= first[:, axis, None]) & (place < last[:, axis, None])
         nearness = jnp.exp(-((place[None] - guesses[..., axis, None]) ** 2) / spread)
-        return jnp.where(inside[:, None], nearness, 0)
+        return jnp.where(inside[:, None], nearness, 0.0)
 
     heatmaps = jnp.moveaxis(jax.nn.sigmoid(maps.parts), -1, 0)
     near_rows, near_columns = weights(0)[..., None], weights(1)[..., None, :]
@@ -154,12 +154,12 @@ def without_duplicates(candidates: PoseCandidates, limit: float) -> PoseCandidat
 
     count = len(candidates.scores)
     kept, _ = jax.lax.scan(step, jnp.ones(count, bool), jnp.arange(count))
-    return candidates._replace(scores=jnp.where(kept, candidates.scores, 0))
+    return candidates._replace(scores=jnp.where(kept, candidates.scores, 0.0))
 
 
 def oks(points: Float[Array, "K 17 2"], areas: Float[Array, " K"]) -> Float[Array, "K K"]:
     """Returns COCO's object keypoint similarity of all pairs, by all parts and the larger of the two areas."""
     squared = jnp.sum((points[:, None] - points[None]) ** 2, axis=-1)
-    area = jnp.maximum(jnp.maximum(areas[:, None], areas[None]), 1)[..., None]
+    area = jnp.maximum(jnp.maximum(areas[:, None], areas[None]), 1.0)[..., None]
     variances = jnp.asarray((2 * OKS_SIGMAS) ** 2)[None, None]
     return jnp.mean(jnp.exp(-squared / (2 * variances * area)), axis=-1)

@@ -1,0 +1,100 @@
+"""`--mode=export`: a network for programs without JAX, as ONNX or StableHLO."""
+
+import json
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import export as jax_export
+
+from pose2seg_jax import paths
+from pose2seg_jax.errors import UserError
+from pose2seg_jax.prediction import exports
+from pose2seg_jax.prediction.exports import Graph
+from pose2seg_jax.prediction.network import Network
+
+METADATA = "metadata.json"
+_PLATFORMS = ("cpu", "cuda", "tpu")
+_OPSET = 21
+
+
+def check(kind: str) -> None:
+    """Checks `--format`, before anything is computed.
+
+    Raises:
+        UserError: it is unknown, or its package is missing.
+    """
+    if kind not in FORMATS:
+        raise UserError(f"--format={kind}: is unknown; there are {', '.join(FORMATS)}.")
+    if kind == "onnx":
+        _import_jax2onnx()
+
+
+def write(network: Network, variables: Any, kind: str, directory: pathlib.Path) -> list[str]:
+    """Writes the graphs of a network into a directory; returns the names of the files.
+
+    Args:
+        network: the network.
+        variables: its parameters and batch statistics.
+        kind: of FORMATS.
+        directory: that exists.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    suffix, convert = FORMATS[kind]
+    made = exports.graphs(network, variables, exports.pose_variables(network))
+    about = exports.metadata(network, made)
+    names = [METADATA]
+    paths.write_atomically(directory / METADATA, json.dumps(about, indent=1) + "\n")
+    for graph in made:
+        names.append(f"{graph.name}{suffix}")
+        paths.write_atomically(directory / names[-1], convert(graph, about))
+    return names
+
+
+def _to_stablehlo(graph: Graph, about: dict[str, Any]) -> bytes:
+    """A serialised `jax.export.Exported`."""
+    scope = jax_export.SymbolicScope()
+    specs = [
+        jax.ShapeDtypeStruct(
+            jax_export.symbolic_shape(", ".join(map(str, array.shape)), scope=scope), array.dtype
+        )
+        for array in graph.inputs
+    ]
+    exported = jax_export.export(jax.jit(graph.function), platforms=_PLATFORMS)(*specs)
+    return bytes(exported.serialize())
+
+
+def _to_onnx(graph: Graph, about: dict[str, Any]) -> bytes:
+    """An ONNX model, whose metadata holds `about`."""
+    jax2onnx = _import_jax2onnx()
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of each constant without a type
+    model = jax2onnx.to_onnx(
+        graph.function,
+        [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in graph.inputs],
+        model_name=graph.name,
+        opset=_OPSET,
+        input_names=[array.name for array in graph.inputs],
+        output_names=[array.name for array in graph.outputs],
+    )
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "pose2seg_jax", json.dumps(about)
+    return model.SerializeToString()
+
+
+def _import_jax2onnx() -> Any:
+    try:
+        import jax2onnx
+    except ImportError:
+        raise UserError("--format=onnx needs jax2onnx: pip install 'pose2seg_jax[onnx]'.") from None
+    return jax2onnx
+
+
+# --format: the suffix of its files, and what makes them.
+FORMATS: dict[str, tuple[str, Callable[[Graph, dict[str, Any]], bytes]]] = {
+    "onnx": (".onnx", _to_onnx),
+    "stablehlo": (".stablehlo", _to_stablehlo),
+}
