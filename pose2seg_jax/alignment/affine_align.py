@@ -239,4 +239,4 @@ def _cover(
     # A zero side belongs to a degenerate fit, which is not used.
     factor = jnp.minimum(1.0, roi_size / jnp.where(side > 0, side, float(roi_size)))[..., None]
     shift = jnp.maximum(0.0, -first * factor) - jnp.maximum(0.0, last * factor - roi_size)
-    return (matrices * factor[..., None]).at[..., 2].add(shift)
+    return geometry.shifted(matrices * factor[..., None], shift)

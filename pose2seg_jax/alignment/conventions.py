@@ -167,7 +167,7 @@ class PixelIndices:
 
     def template_to_roi(self, matrices: Float[Array, "*batch 2 3"]) -> Float[Array, "*batch 2 3"]:
         """See `SamplingConvention`."""
-        return jnp.asarray(matrices).at[..., 2].add(0.5)
+        return geometry.shifted(matrices, 0.5)
 
     def image_to_roi(self, matrices: Float[Array, "*batch 2 3"]) -> Float[Array, "*batch 2 3"]:
         """See `SamplingConvention`."""
@@ -178,7 +178,7 @@ class PixelIndices:
     ) -> tuple[Float[Array, "N Q Q"], Float[Array, "N 2 3"]]:
         """See `SamplingConvention`."""
         padded = jnp.pad(probabilities, [(0, 0), (1, 1), (1, 1)])
-        return padded, jnp.asarray(matrices).at[..., 2].add(1)
+        return padded, geometry.shifted(matrices, 1.0)
 
 
 CONVENTIONS: dict[str, SamplingConvention] = {

@@ -140,8 +140,15 @@ def compose(
     columns = _transform(
         outer[..., :2], jnp.swapaxes(inner, -1, -2)
     )  # the images of inner's columns
-    offset = jnp.zeros_like(outer).at[..., 2].set(outer[..., 2])
-    return jnp.swapaxes(columns, -1, -2) + offset
+    return shifted(jnp.swapaxes(columns, -1, -2), outer[..., 2])
+
+
+def shifted(
+    matrices: Float[Array, "*batch 2 3"], offset: Float[Array, "*#batch 2"] | float
+) -> Float[jax.Array, "*batch 2 3"]:
+    """Returns matrices whose results lie further by an offset (x, y)."""
+    moved = matrices[..., 2] + jnp.asarray(offset, matrices.dtype)
+    return jnp.concatenate([matrices[..., :2], moved[..., None]], axis=-1)
 
 
 def invert(matrix: Real[Array, "*#batch 2 3"]) -> Float[jax.Array, "*#batch 2 3"]:
@@ -164,7 +171,7 @@ def from_pixel_indices(matrix: Real[Array, "*#batch 2 3"]) -> Float[jax.Array, "
     Where indices are coordinates, as in OpenCV, the centre of the first pixel is 0; here it is 0.5.
     """
     matrix = as_floats(matrix, "matrix")
-    return matrix.at[..., 2].add(0.5 - 0.5 * jnp.sum(matrix[..., :2], axis=-1))
+    return shifted(matrix, 0.5 - 0.5 * jnp.sum(matrix[..., :2], axis=-1))
 
 
 def scaling(factor: float | int, center: float | int = 0) -> Float[np.ndarray, "2 3"]:
@@ -222,7 +229,7 @@ def letterbox_part(
     """
     low, high = as_floats(low, "low"), as_floats(high, "high")
     matrix = letterbox((high - low)[..., ::-1], side)
-    return matrix.at[..., 2].add(-matrix[..., :1, 0] * low)
+    return shifted(matrix, -matrix[..., :1, 0] * low)
 
 
 def as_floats(values: Array | float, name: str) -> Float[jax.Array, "..."]:

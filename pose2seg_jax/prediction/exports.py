@@ -65,6 +65,18 @@ def graphs(network: Network, variables: Any, pose_variables: Any = None) -> tupl
     return tuple(made)
 
 
+def with_persons(graph: Graph, count: int) -> Graph:
+    """Returns the graph for a fixed number of persons."""
+
+    def fixed(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(
+            array._replace(shape=tuple(count if n == PERSONS else n for n in array.shape))
+            for array in arrays
+        )
+
+    return graph._replace(inputs=fixed(graph.inputs), outputs=fixed(graph.outputs))
+
+
 def pose_variables(network: Network) -> Any:
     """Returns MoveNet's parameters; None where the network has pose heads of its own, whose decoding is not exported."""
     return None if network.spec.finds_poses else movenet_files.load()

@@ -1,4 +1,4 @@
-"""`--mode=export`: a network for programs without JAX, as ONNX or StableHLO."""
+"""`--mode=export`: a network for programs without JAX, as ONNX, StableHLO or TFLite."""
 
 import json
 import logging
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax import export as jax_export
 
 from pose2seg_jax import paths
@@ -30,6 +31,8 @@ def check(kind: str) -> None:
         raise UserError(f"--format={kind}: is unknown; there are {', '.join(FORMATS)}.")
     if kind == "onnx":
         _import_jax2onnx()
+    if kind == "tflite":
+        _import_tensorflow()
 
 
 def write(network: Network, variables: Any, kind: str, directory: pathlib.Path) -> list[str]:
@@ -45,7 +48,10 @@ def write(network: Network, variables: Any, kind: str, directory: pathlib.Path) 
         UserError: a file cannot be written.
     """
     suffix, convert = FORMATS[kind]
-    made = exports.graphs(network, variables, exports.pose_variables(network))
+    poses = None if kind == "tflite" else exports.pose_variables(network)  # it cannot sort
+    made = exports.graphs(network, variables, poses)
+    if kind == "tflite":  # it knows sizes only that never change
+        made = tuple(exports.with_persons(graph, 1) for graph in made)
     about = exports.metadata(network, made)
     names = [METADATA]
     paths.write_atomically(directory / METADATA, json.dumps(about, indent=1) + "\n")
@@ -85,6 +91,26 @@ def _to_onnx(graph: Graph, about: dict[str, Any]) -> bytes:
     return model.SerializeToString()
 
 
+def _to_tflite(graph: Graph, about: dict[str, Any]) -> bytes:
+    """A TFLite model; what it calls its outputs is TensorFlow's choice, but their order is that of the graph."""
+    lite = _import_tensorflow().lite
+    shapes: Any = [array.shape for array in graph.inputs]
+    given = [
+        (a.name, np.zeros(shape, a.dtype)) for a, shape in zip(graph.inputs, shapes, strict=True)
+    ]
+    return bytes(lite.TFLiteConverter.experimental_from_jax([graph.function], [given]).convert())
+
+
+def _import_tensorflow() -> Any:
+    try:
+        import tensorflow
+    except ImportError:
+        raise UserError(
+            "--format=tflite needs TensorFlow: pip install 'pose2seg_jax[train]'."
+        ) from None
+    return tensorflow
+
+
 def _import_jax2onnx() -> Any:
     try:
         import jax2onnx
@@ -97,4 +123,5 @@ def _import_jax2onnx() -> Any:
 FORMATS: dict[str, tuple[str, Callable[[Graph, dict[str, Any]], bytes]]] = {
     "onnx": (".onnx", _to_onnx),
     "stablehlo": (".stablehlo", _to_stablehlo),
+    "tflite": (".tflite", _to_tflite),
 }

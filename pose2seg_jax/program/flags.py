@@ -64,7 +64,7 @@ MODES = {
         ("model.", "dataset.", "eval.", "prediction.", "dtype", "seed"),
     ),
     "export": Mode(
-        "Writes a network for programs without JAX, as ONNX or StableHLO.",
+        "Writes a network for programs without JAX, as ONNX, StableHLO or TFLite.",
         ("format", "output"), _NETWORK, ("model.", "dtype"),
     ),
     "export_weights": Mode(
@@ -103,7 +103,7 @@ _TEXTS = (
     ("results", "COCO segmentation results of another method, to score instead."),
     ("annotations", "COCO annotations with poses; default: the training split."),
     ("split", "Only images with this 'split' field."),
-    ("format", "Of --mode=export: 'onnx' or 'stablehlo'."),
+    ("format", "Of --mode=export: 'onnx', 'stablehlo' or 'tflite'."),
     ("from", "A PyTorch checkpoint, or movenet-multipose.json; nothing in it is run."),
     ("output", "predict, export: a directory; report: HTML; *_weights: safetensors; else JSON."),
     ("distributed", "Several hosts: 'auto' (TPU pod, Slurm) or INDEX/COUNT@HOST:PORT."),

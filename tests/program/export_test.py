@@ -46,13 +46,13 @@ def symbolic_shapes():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def _check(run, predictor, image):
+def _check(run, predictor, image, counts=(1, 3)):
     """`run(name, *arrays)` is a graph; compares it with the network."""
     features = run("encode", predictor.network.letterbox_image(image)[None])
     encoded = predictor.encode(image)
     for found, expected in zip(features, jax.tree.leaves(encoded.features), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-4)
-    for count in (1, 3):
+    for count in counts:
         expected = predictor.rois(encoded, _poses(count))
         found = run("segment", *features, _poses(count), np.asarray(_SIZE, np.float32))
         np.testing.assert_allclose(found[0], expected.probabilities, atol=1e-4)
@@ -94,6 +94,28 @@ def test_onnx_computes_the_same(predictor, image, monkeypatch, tmp_path):
     assert about["image_size"] == predictor.network.spec.image_size
 
 
+@pytest.mark.filterwarnings("ignore")  # TensorFlow's own
+def test_tflite_computes_the_same_for_one_person_at_a_time(predictor, image, tmp_path):
+    import tensorflow as tf
+
+    names = export.write(predictor.network, predictor.variables, "tflite", tmp_path)
+    assert names == ["metadata.json", "encode.tflite", "segment.tflite"]
+
+    def run(name, *arrays):
+        interpreter = tf.lite.Interpreter(str(tmp_path / f"{name}.tflite"))
+        interpreter.allocate_tensors()
+        for known, array in zip(interpreter.get_input_details(), arrays, strict=True):
+            interpreter.set_tensor(known["index"], np.asarray(array))
+        interpreter.invoke()
+        return [
+            interpreter.get_tensor(known["index"]) for known in interpreter.get_output_details()
+        ]
+
+    _check(run, predictor, image, counts=(1,))
+    about = json.loads((tmp_path / "metadata.json").read_text())
+    assert about["graphs"]["segment"]["inputs"][-2]["shape"] == [1, 17, 3]
+
+
 def test_the_letterbox_of_the_example_is_ours(predictor):
     letterbox = runpy.run_path(str(ROOT / "examples/onnx/masks.py"))["letterbox"]
     rng = np.random.RandomState(0)
@@ -110,7 +132,9 @@ def test_a_network_with_pose_heads_exports_no_movenet():
 
 
 def test_a_format_that_is_unknown_is_refused_before_anything_is_read(tmp_path):
-    with pytest.raises(UserError, match="--format=pdf: is unknown; there are onnx, stablehlo"):
+    with pytest.raises(
+        UserError, match="--format=pdf: is unknown; there are onnx, stablehlo, tflite"
+    ):
         modes.run(command("export", format="pdf", output=tmp_path / "out", weights="/nowhere"))
     assert not (tmp_path / "out").exists()
 

@@ -20,6 +20,9 @@ _TITLE = "People by their poses"
 _ABOUT = """# People by their poses
 Pose2Seg cuts people out by their poses. Click a joint, then click where it belongs: the mask follows.
 Your photo stays on the machine that serves this page."""
+_PANELS = """AffineAlign of the selected person, from left to right: pose and ROI, aligned photo, Skeleton Features, mask in the ROI, mask
+in the photo"""
+_HEIGHT = 640  # of the picture on the page, in pixels of the screen
 MOVE, PLACE = "Move a part", "Place parts one after another"
 _REACH = 0.03  # of the longer side: how near a click must be to a part
 
@@ -40,14 +43,11 @@ class Page:
                 with gradio.Column(scale=3):
                     self._picture = gradio.Image(
                         label="Click a joint, then where it belongs", interactive=False, format="jpeg",
-                        elem_id="picture", buttons=["fullscreen"],
+                        elem_id="picture", buttons=["fullscreen"], height=_HEIGHT,
                     )  # fmt: skip
                     self._said = gradio.Markdown(elem_id="said")
-                    self._panel = gradio.Image(
-                        label="AffineAlign of the selected person: pose and ROI, aligned photo, Skeleton Features,"
-                        " mask in the ROI, mask in the photo",
-                        interactive=False, format="jpeg", elem_id="panel", buttons=[],
-                    )  # fmt: skip
+                    gradio.Markdown(_PANELS)
+                    self._panel = gradio.Image(show_label=False, interactive=False, format="jpeg", elem_id="panel", buttons=[])  # fmt: skip
                 with gradio.Column(scale=1, min_width=320):
                     self._photo = gradio.Image(
                         label="Photo", sources=["upload", "webcam", "clipboard"], type="filepath", height=220,
@@ -144,7 +144,7 @@ class Page:
         try:
             change.scene = scenes.open_photo(self._networks, photo, flip)
         except UserError as error:  # the photo before is gone all the same
-            change.said = f"**{error}**"
+            change.said = f"**{str(error).replace(photo, pathlib.Path(photo).name)}**"
         if change.scene is not None:
             people = change.scene.shown(settings)
             change.selected = people[0].number if people else None
