@@ -157,7 +157,7 @@ def align_poses(
 
 def one_of_each(candidates: Array, index: Int[Array, " N"]) -> jax.Array:
     """Returns `candidates[arange(N), index]` of (N, K, ...), without a gather: K is small, and few export formats have one."""
-    chosen = index[:, None] == jnp.arange(candidates.shape[1])
+    chosen = index[:, None] == jnp.arange(candidates.shape[1])[None]
     chosen = chosen.reshape(*chosen.shape, *(1,) * (candidates.ndim - 2))
     if candidates.dtype == bool:
         return jnp.any(chosen & candidates, axis=1)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ from pose2seg_jax.prediction.pose_estimators import (
 )
 from pose2seg_jax.prediction.results import Result
 from pose2seg_jax.weights import files as weights
+from pose2seg_jax.weights import hub
 from pose2seg_jax.weights.files import Weights
 
 # Persons are asked for in chunks of these sizes, so that few shapes are compiled.
@@ -62,6 +64,7 @@ class Pose2SegPredictor:
         *,
         pose_estimator: PoseEstimator | None = None,
         device: jax.Device | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ):
         """Compiles lazily: nothing runs here.
 
@@ -72,6 +75,7 @@ class Pose2SegPredictor:
                 alone, or poses and their scores (P,). None for the network's own pose heads, which read the features that the
                 masks are made of; where it has none, for MoveNet, whose weights are read at the first such call.
             device: to run on; by default JAX's own.
+            provenance: where the network comes from, for `push_to_hub`.
 
         Raises:
             WeightsError: the network has no segmentation branch, or aligns by boxes.
@@ -88,6 +92,7 @@ class Pose2SegPredictor:
             )
         check_not_forked()
         self.network = network
+        self.provenance = dict(provenance or {})
         self._device = device
         self.variables = jax.device_put(variables, device)
         self._pose_estimator = pose_estimator
@@ -109,6 +114,7 @@ class Pose2SegPredictor:
             jax.device_get(self.variables),
             estimator,
             self._own_poses,
+            self.provenance,
         )
 
     @classmethod
@@ -150,7 +156,48 @@ class Pose2SegPredictor:
     ) -> "Pose2SegPredictor":
         """Makes a predictor from loaded weights; see `load`."""
         network = Network(loaded.spec, dtype, flip, exclusive)
-        return cls(network, loaded.variables, pose_estimator=pose_estimator)
+        return cls(
+            network, loaded.variables, pose_estimator=pose_estimator, provenance=loaded.provenance
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike, *, revision: str | None = None, **options: Any
+    ) -> "Pose2SegPredictor":
+        """A predictor from a folder of `save_pretrained`, or from Hugging Face's hub.
+
+        Args:
+            name: the folder, or "owner/name" on the hub. What was downloaded once is found without a network.
+            revision: a branch, tag or commit of the hub.
+            **options: of `from_weights`.
+
+        Raises:
+            WeightsError: there is no such network, or it cannot be reached.
+        """
+        return cls.from_weights(hub.load(name, revision), **options)
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Writes the network and its card into a folder, for `from_pretrained`.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        hub.save(folder, self._weights())
+
+    def push_to_hub(self, name: str, *, private: bool = False) -> str:
+        """Uploads the network and its card to Hugging Face's hub; returns the address of its page.
+
+        Args:
+            name: "owner/name"; made where it is missing.
+            private: whether a repository that is made is seen by its owner only.
+
+        Raises:
+            WeightsError: huggingface_hub is missing, or the hub refuses or cannot be reached.
+        """
+        return hub.push(name, self._weights(), private=private)
+
+    def _weights(self) -> Weights:
+        return Weights(self.network.spec, jax.device_get(self.variables), self.provenance)
 
     def encode(self, image: Any) -> EncodedImage:
         """Runs the backbone on an image, to ask for many poses afterwards.
@@ -282,8 +329,9 @@ def _unpickle(
     variables: Any,
     estimator: PoseEstimator | None,
     own_poses: dict[str, Any] | None,
+    provenance: dict[str, Any],
 ) -> Pose2SegPredictor:
-    made = Pose2SegPredictor(network, variables, pose_estimator=estimator)
+    made = Pose2SegPredictor(network, variables, pose_estimator=estimator, provenance=provenance)
     if own_poses is not None:
         made.use_own_poses(**own_poses)
     return made
