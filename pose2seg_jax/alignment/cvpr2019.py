@@ -47,7 +47,7 @@ def score_templates(
     square = jnp.sum((geometry.apply(matrices, points) - targets) ** 2, axis=-1)
     common = jnp.sum(weights, axis=-1)
     either = jnp.sum((poses[:, None, :, 2] > 0) | (templates[None, :, :, 2] > 0), axis=-1)
-    scores = jnp.sum(weights * jnp.exp(-square / 2), axis=-1) / jnp.maximum(either, 1.0).astype(
+    scores = jnp.sum(weights * jnp.exp(-square / 2), axis=-1) / jnp.maximum(either, 1).astype(
         poses.dtype
     )
     return matrices, jnp.where((common >= 3) & ~missing, scores, 0.0), residuals
