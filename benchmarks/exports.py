@@ -39,11 +39,11 @@ def main() -> None:
     photos = pathlib.Path(coco_layout.image_directory(data.coco_directory(config), "validation"))
     predictor = Pose2SegPredictor.load()
     made = []
-    for kind, (suffix, _) in export.FORMATS.items():
+    for kind, chosen in export.FORMATS.items():
         with tempfile.TemporaryDirectory() as folder:
             written = pathlib.Path(folder)
             export.write(predictor.network, predictor.variables, kind, written)
-            size = sum(path.stat().st_size for path in written.glob(f"*{suffix}"))
+            size = sum(path.stat().st_size for path in written.glob(f"*{chosen.suffix}"))
             runners = _RUNNERS[kind](written)
             made.append(rows.Row(kind, "size of all graphs", size / 2**20, "MiB"))
             made += _differences(kind, runners, predictor, dataset, photos)
@@ -53,7 +53,7 @@ def main() -> None:
 
 def _rois(runners: _Runners, kind: str, canvas: np.ndarray, poses: np.ndarray, size: Any) -> list:
     features = runners["encode"](canvas)
-    if kind == "tflite":  # one person at a time
+    if not export.FORMATS[kind].any_number:
         parts = [runners["segment"](*features, pose[None], size) for pose in poses]
         return [np.concatenate(values) for values in zip(*parts, strict=True)]
     return list(runners["segment"](*features, poses, size))
@@ -101,8 +101,6 @@ def _times(kind: str, runners: _Runners, predictor: Any) -> list:
             return predictor.rois(predictor.encode(pixels), poses)
 
         exported = functools.partial(_rois, runners, kind, canvas[None], poses, size)
-        plain()
-        exported()
         ours, others = rows.in_turns(plain, exported, _REPEATS)
         made.append(rows.Row(kind, f"image to ROIs, {count} persons", others, "s", "JAX", ours))
     return made

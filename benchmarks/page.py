@@ -38,7 +38,6 @@ def main() -> None:
         predictor = networks.predictor(False)
         pose = person.pose(settings.part_threshold)[None]
         encoded = predictor.encode(scene.picture)
-        predictor.rois(encoded, pose)
         alone = rows.seconds(functools.partial(predictor.rois, encoded, pose), _MOVES)
         masks, whole = [], []
         for move in range(_MOVES):

@@ -1,5 +1,6 @@
 """A trained network as pure functions of arrays, for programs without JAX: what `--mode=export` writes."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -57,6 +58,7 @@ def graphs(network: Network, variables: Any, pose_variables: Any = None) -> tupl
         variables: its parameters and batch statistics.
         pose_variables: of MoveNet; None to leave `poses` out.
     """
+    network = dataclasses.replace(network, flip=False)
     variables = jax.device_get(variables)
     encoded = _encode(network, variables)
     made = [encoded, _segment(network, variables, encoded.outputs)]

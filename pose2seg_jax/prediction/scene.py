@@ -1,6 +1,7 @@
 """`Scene`: a photo whose people a user corrects, and whose masks follow at once."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -185,40 +186,42 @@ class Scene:
 
     def result(self, settings: Settings) -> Result:
         """Returns the people who are shown, with their masks in the picture."""
-        size = self.picture.shape[:2]
-        people = self.shown(settings)
-        if not people:
-            return Result.empty(size)
-        poses = np.stack([person.pose(settings.part_threshold) for person in people])
-        rois: RoiPrediction = jax.tree.map(
-            lambda *parts: np.concatenate(parts), *self._predicted(list(poses))
-        )
-        return self._finish(rois, size, poses, people, settings)
+
+        def predict(poses: np.ndarray) -> RoiPrediction:
+            rois: RoiPrediction = jax.tree.map(
+                lambda *parts: np.concatenate(parts), *self._predicted(list(poses))
+            )
+            return rois
+
+        return self._result(settings, self.picture, predict)
 
     def full_result(self, settings: Settings) -> Result:
         """Returns `result` in the photo itself, predicted at its full size."""
         if self.image is self.picture:
             return self.result(settings)
-        size = self.image.shape[:2]
+
+        def predict(poses: np.ndarray) -> RoiPrediction:
+            return self._predictor.rois(self._predictor.encode(self.image), poses)
+
+        return self._result(settings, self.image, predict)
+
+    def _result(
+        self,
+        settings: Settings,
+        image: np.ndarray,
+        predict: Callable[[np.ndarray], RoiPrediction],
+    ) -> Result:
+        """The people who are shown, in the picture or in the photo."""
+        size = (image.shape[0], image.shape[1])
         people = self.shown(settings)
         if not people:
             return Result.empty(size)
         poses = np.stack([person.pose(settings.part_threshold) for person in people])
-        poses[..., :2] *= self.scale
-        rois = self._predictor.rois(self._predictor.encode(self.image), poses)
-        return self._finish(rois, size, poses, people, settings)
-
-    @staticmethod
-    def _finish(
-        rois: RoiPrediction,
-        size: tuple[int, ...],
-        poses: np.ndarray,
-        people: list[Person],
-        settings: Settings,
-    ) -> Result:
+        if image is self.image:
+            poses[..., :2] *= self.scale
         scores = np.asarray([person.score for person in people])
         return Result.from_rois(
-            rois, (size[0], size[1]), poses, scores,
+            predict(poses), size, poses, scores,
             exclusive=settings.exclusive, threshold=settings.mask_threshold,
         )  # fmt: skip
 

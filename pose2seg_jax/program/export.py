@@ -4,7 +4,7 @@ import json
 import logging
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,10 +29,7 @@ def check(kind: str) -> None:
     """
     if kind not in FORMATS:
         raise UserError(f"--format={kind}: is unknown; there are {', '.join(FORMATS)}.")
-    if kind == "onnx":
-        _import_jax2onnx()
-    if kind == "tflite":
-        _import_tensorflow()
+    FORMATS[kind].require()
 
 
 def write(network: Network, variables: Any, kind: str, directory: pathlib.Path) -> list[str]:
@@ -47,17 +44,17 @@ def write(network: Network, variables: Any, kind: str, directory: pathlib.Path) 
     Raises:
         UserError: a file cannot be written.
     """
-    suffix, convert = FORMATS[kind]
-    poses = None if kind == "tflite" else exports.pose_variables(network)  # it cannot sort
+    chosen = FORMATS[kind]
+    poses = exports.pose_variables(network) if chosen.sorts else None
     made = exports.graphs(network, variables, poses)
-    if kind == "tflite":  # it knows sizes only that never change
+    if not chosen.any_number:
         made = tuple(exports.with_persons(graph, 1) for graph in made)
     about = exports.metadata(network, made)
     names = [METADATA]
     paths.write_atomically(directory / METADATA, json.dumps(about, indent=1) + "\n")
     for graph in made:
-        names.append(f"{graph.name}{suffix}")
-        paths.write_atomically(directory / names[-1], convert(graph, about))
+        names.append(f"{graph.name}{chosen.suffix}")
+        paths.write_atomically(directory / names[-1], chosen.convert(graph, about))
     return names
 
 
@@ -119,9 +116,26 @@ def _import_jax2onnx() -> Any:
     return jax2onnx
 
 
-# --format: the suffix of its files, and what makes them.
-FORMATS: dict[str, tuple[str, Callable[[Graph, dict[str, Any]], bytes]]] = {
-    "onnx": (".onnx", _to_onnx),
-    "stablehlo": (".stablehlo", _to_stablehlo),
-    "tflite": (".tflite", _to_tflite),
+class Format(NamedTuple):
+    """What `--format` can be.
+
+    Attributes:
+        suffix: of its files.
+        convert: makes the content of a file, of a graph and the metadata.
+        require: raises a UserError where its package is missing.
+        any_number: whether a file serves any number of persons; otherwise one at a time.
+        sorts: whether it can sort, which the pose network needs.
+    """
+
+    suffix: str
+    convert: Callable[[Graph, dict[str, Any]], bytes]
+    require: Callable[[], Any] = lambda: None
+    any_number: bool = True
+    sorts: bool = True
+
+
+FORMATS = {
+    "onnx": Format(".onnx", _to_onnx, _import_jax2onnx),
+    "stablehlo": Format(".stablehlo", _to_stablehlo),
+    "tflite": Format(".tflite", _to_tflite, _import_tensorflow, any_number=False, sorts=False),
 }

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import tempfile
 from typing import Any
 
@@ -36,7 +35,7 @@ def load(name: str | os.PathLike, revision: str | None = None) -> Weights:
     Raises:
         WeightsError: it is neither, there is no such network, or the hub cannot be reached and the cache does not hold it.
     """
-    folder = pathlib.Path(os.path.expanduser(name))
+    folder = paths.local(name, "a network")
     if folder.is_dir():
         if revision is not None:
             raise WeightsError(f"{name}: is a folder, which has no revision '{revision}'.")

@@ -84,7 +84,7 @@ def test_a_folder_comes_back(tmp_path):
     card = (tmp_path / "network/README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")
     assert "drawn people" in card
-    assert huggingface_hub.ModelCard(card).data.library_name == "pose2seg_jax"
+    assert huggingface_hub.ModelCard(card).data.to_dict()["library_name"] == "pose2seg_jax"
     assert pickle.loads(pickle.dumps(predictor)).provenance == weights.provenance
 
 

@@ -107,11 +107,10 @@ class Page:
         run = self._drawn(handle)
         if clicked:
             run = _with_pixel(self._gradio, run)
+        run = _told(self._gradio, run)
+        given = [*state, *self._settings, *(inputs or ())]
         for event in events:
-            drawn = event(
-                _told(self._gradio, run), [*state, *self._settings, *(inputs or ())], shown,
-                concurrency_id="network", show_progress="hidden",
-            )  # fmt: skip
+            drawn = event(run, given, shown, concurrency_id="network", show_progress="hidden")
             drawn.then(
                 self._draw_panel, [self._scene, self._selected, *self._settings], self._panel,
                 concurrency_id="network", show_progress="hidden",
@@ -183,11 +182,8 @@ class Page:
         change.said = f"Now click where the {_name(change.part)} belongs."
 
     def _switch(self, change: "_Change", settings: Settings) -> None:
-        person = change.person
-        change.held = False
-        if person is None:
-            change.said = "Select a person first."
-        elif not change.scene.switch(person, change.part, settings):
+        person = change.put_down()
+        if person is not None and not change.scene.switch(person, change.part, settings):
             change.said = (
                 f"The {_name(change.part)} has no place yet: choose '{PLACE}' and click it."
             )
@@ -200,11 +196,8 @@ class Page:
         change.said = f"Click the {_name(0)} of the new person, then the next parts; choose another part to leave one out."
 
     def _remove(self, change: "_Change", settings: Settings) -> None:
-        person = change.person
-        change.held = False
-        if person is None:
-            change.said = "Select a person first."
-        else:
+        person = change.put_down()
+        if person is not None:
             change.scene.remove(person)
 
     def _choose(self, change: "_Change", settings: Settings, number: int | None) -> None:  # fmt: skip
@@ -237,6 +230,13 @@ class _Change:
     def person(self) -> Person | None:
         """Who is selected."""
         return None if self.scene is None else self.scene.find(self.selected)
+
+    def put_down(self) -> Person | None:
+        """Ends the move of a part; returns who is selected, and says so where that is nobody."""
+        self.held = False
+        if self.person is None:
+            self.said = "Select a person first."
+        return self.person
 
 
 def _name(part: int) -> str:

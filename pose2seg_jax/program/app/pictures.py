@@ -1,7 +1,5 @@
 """What a page shows of a scene, and the files that it gives away."""
 
-import io
-import json
 import pathlib
 import tempfile
 import time
@@ -13,6 +11,7 @@ import PIL.ImageDraw
 
 from pose2seg_jax.pictures import overlays, panels
 from pose2seg_jax.prediction.scene import Person, Scene, Settings
+from pose2seg_jax.program import outputs
 
 _PANEL_SIDE = 480  # of the picture that the panels are made from
 
@@ -66,12 +65,10 @@ def write_files(scene: Scene, settings: Settings, photo: str) -> list[str]:
     stem = pathlib.Path(photo).stem
     directory = pathlib.Path(tempfile.mkdtemp(prefix="pose2seg_"))
     result = scene.full_result(settings)
-    (directory / f"{stem}.json").write_text(json.dumps(result.to_coco(stem)))
-    PIL.Image.fromarray(result.label_map()).save(directory / f"{stem}_labels.png")
+    result.save(directory / f"{stem}.json")
+    result.save(directory / f"{stem}_labels.png")
     with zipfile.ZipFile(directory / f"{stem}_cutouts.zip", "w") as archive:
-        for number, person in enumerate(result.cut_outs(scene.image), 1):
-            if person.size:
-                buffer = io.BytesIO()
-                PIL.Image.fromarray(person).save(buffer, "PNG")
-                archive.writestr(f"{stem}_person{number}.png", buffer.getvalue())
+        for name, person in outputs.draw(stem, ["cutouts"], scene.image, result).items():
+            with archive.open(name, "w") as file:
+                PIL.Image.fromarray(person).save(file, "PNG")
     return sorted(str(path) for path in directory.iterdir())
