@@ -41,7 +41,7 @@ def newcomer(tmp_path_factory):
     """A copy of the repository with data at hand, and the environment to run in."""
     root = tmp_path_factory.mktemp("newcomer")
     clone = root / "clone"
-    ignored = shutil.ignore_patterns(".*", "runs", "*.egg-info", "__pycache__")
+    ignored = shutil.ignore_patterns(".*", "runs", "*.egg-info", "__pycache__", "node_modules")
     shutil.copytree(ROOT, clone, ignore=ignored)
     write_coco(clone / "COCO", {"train2017": [1, 2, 1, 1], "val2017": [2, 1]})
     shutil.copy(ROOT / "examples/tennis_couple.jpg", clone / "photo.jpg")  # of two people

@@ -30,6 +30,7 @@ def letterbox(image: PIL.Image.Image, side: int) -> np.ndarray:
 
 def main(export: str, photo: str, output: str) -> None:
     """Writes a picture of numbers: 0 for nobody, 1, 2, ... for the people."""
+    onnxruntime.set_default_logger_severity(3)  # errors only
     folder = pathlib.Path(export)
     about = json.loads((folder / "metadata.json").read_text())
     encode, segment, poses = (onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("encode", "segment", "poses"))  # fmt: skip

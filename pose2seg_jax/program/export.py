@@ -1,5 +1,6 @@
 """`--mode=export`: a network for programs without JAX, as ONNX, StableHLO or TFLite."""
 
+import contextlib
 import json
 import logging
 import pathlib
@@ -75,14 +76,17 @@ def _to_onnx(graph: Graph, about: dict[str, Any]) -> bytes:
     """An ONNX model, whose metadata holds `about`."""
     jax2onnx = _import_jax2onnx()
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of each constant without a type
-    model = jax2onnx.to_onnx(
-        graph.function,
-        [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in graph.inputs],
-        model_name=graph.name,
-        opset=_OPSET,
-        input_names=[array.name for array in graph.inputs],
-        output_names=[array.name for array in graph.outputs],
-    )
+    with contextlib.redirect_stdout(None):  # it prints what it does with each layer
+        model = jax2onnx.to_onnx(
+            graph.function,
+            [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in graph.inputs],
+            model_name=graph.name,
+            opset=_OPSET,
+            input_names=[array.name for array in graph.inputs],
+            output_names=[array.name for array in graph.outputs],
+        )
+    # The shapes of inner results that it declares contradict those that ONNX Runtime finds; on the web that is an error.
+    del model.graph.value_info[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = "pose2seg_jax", json.dumps(about)
     return model.SerializeToString()

@@ -1,7 +1,6 @@
 """The page in a browser: open, move a joint, see the mask change, add a person, download."""
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,20 +10,14 @@ import zipfile
 import numpy as np
 import PIL.Image
 import pytest
+from browser import needs_browser, open_browser
 from conftest import ROOT, quick_environment
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("chromedriver") is None, reason="Chromium's driver is not installed"
-)
+pytestmark = needs_browser
 _SURFERS = ROOT / "examples/surfers.jpg"  # the photo that the page begins with
-_FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1500,1400",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +44,7 @@ def address():
 
 class _Browser:
     def __init__(self, address, downloads):
-        options = webdriver.ChromeOptions()
-        for flag in _FLAGS:
-            options.add_argument(flag)
-        options.add_argument(f"--user-data-dir={downloads / 'profile'}")
-        options.add_experimental_option(
-            "prefs",
-            {
-                "download.default_directory": str(downloads),
-                "profile.default_content_setting_values.automatic_downloads": 1,
-            },
-        )
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-        service = webdriver.ChromeService(shutil.which("chromedriver"))
-        self.driver = webdriver.Chrome(options=options, service=service)
+        self.driver = open_browser(downloads)
         self.driver.get(address)
         self.wait_for("Masks in")
 

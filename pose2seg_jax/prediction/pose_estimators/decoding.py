@@ -149,8 +149,9 @@ def without_duplicates(candidates: PoseCandidates, limit: float) -> PoseCandidat
     similar = oks(candidates.points, candidates.areas) > limit
 
     def step(kept: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
-        surer = jnp.arange(len(kept)) < index
-        return kept.at[index].set(~jnp.any(kept & surer & similar[index])), None
+        place = jnp.arange(len(kept))
+        found_twice = jnp.any(kept & (place < index) & similar[index])
+        return kept & ~((place == index) & found_twice), None
 
     count = len(candidates.scores)
     kept, _ = jax.lax.scan(step, jnp.ones(count, bool), jnp.arange(count))
