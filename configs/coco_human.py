@@ -63,7 +63,10 @@ def get_config() -> ml_collections.ConfigDict:
     # Side at which the backbone sees it, a multiple of 4 * 2**depth (hourglass) or 32 (the others); empty for
     # image_size (ours).
     config.model.backbone_image_size = ml_collections.config_dict.placeholder(int)
-    config.model.roi_size = 64  # (paper)
+    config.model.roi_size = 64  # side of the ROI and of the mask in it, in cells (paper)
+    config.model.roi_stride = (
+        1  # every so many of its cells, features are read and the branch computes (ours)
+    )
     # Limbs that Skeleton Features draw: "paper" (11, 39 channels), "coco" (19, 55 channels) or "off".
     config.model.skeleton_features = "paper"
     config.model.image_in_roi = False  # align the image itself too (ours, for small networks)
@@ -96,10 +99,12 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.loss = ml_collections.ConfigDict()
     config.loss.dice = 0.0  # weight of a Dice loss beside the cross-entropy (ours)
+    config.loss.edges = 0.0  # weight of the cross-entropy near true edges, which is added (ours)
     config.loss.poses = 1.0  # weight of the pose heads' loss beside that of the masks (ours)
     config.loss.tags = (
         1e-3  # in it, weight of pull and push beside the heatmaps (Associative Embedding)
     )
+    config.loss.peak_sigma = 2.0  # of the peaks of the heatmaps, in cells (Associative Embedding)
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 2e-4  # (authors' code)

@@ -275,11 +275,20 @@ def shrink(x: Float[Array, "B S S C"], side: int) -> Float[Array, "B s s C"]:
     return x
 
 
-def depth_to_space(x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
-    """Doubles height and width: a quarter of the channels for each cell of a 2x2 block."""
+def depth_to_space(x: Float[Array, "B H W C"], block: int = 2) -> Float[Array, "B h w D"]:
+    """Makes height and width `block` times as large: a share of the channels for each cell of a block."""
     batch, height, width, channels = x.shape
-    blocks = x.reshape(batch, height, width, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
-    return blocks.reshape(batch, 2 * height, 2 * width, channels // 4)
+    depth = channels // block**2
+    blocks = x.reshape(batch, height, width, block, block, depth).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(batch, block * height, block * width, depth)
+
+
+def space_to_depth(x: Float[Array, "B H W C"], block: int) -> Float[Array, "B h w D"]:
+    """Undoes `depth_to_space`: the cells of a block become channels of one."""
+    batch, height, width, channels = x.shape
+    rows, columns = height // block, width // block
+    blocks = x.reshape(batch, rows, block, columns, block, channels).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(batch, rows, columns, block**2 * channels)
 
 
 def upsample_nearest(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:

@@ -31,7 +31,8 @@ from pose2seg_jax.people.parts import COCO_LIMBS, PAPER_LIMBS, Limbs
 BACKBONES: dict[str, Any] = {
     "hourglass": hourglass.StackedHourglass,
     "resnet50_fpn": resnet_fpn.ResNetFPN,
-    "efficientnet_lite0_fpn": efficientnet_fpn.EfficientNetFPN,
+    "efficientnet_lite0_fpn": efficientnet_fpn.EfficientNetLite0FPN,
+    "efficientnet_lite2_fpn": efficientnet_fpn.EfficientNetLite2FPN,
     "movenet_fpn": movenet.MoveNetFPN,
 }
 BRANCHES: dict[str, Any] = {
@@ -51,7 +52,7 @@ _MAY_BE_ZERO = {
     ("branch", "units"), ("branch", "depth"), ("branch", "head_convs"), ("pose_head", "features"),
     ("backbone", "frozen_stages"),
 }  # fmt: skip
-_NOT_OPTIONS = {"parent", "name", "axis_name", "dtype", "align_corners"}
+_NOT_OPTIONS = {"parent", "name", "axis_name", "dtype", "align_corners", "stride"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,10 @@ class NetworkSpec:
         image_size: side of the canvas, the square that images are fitted into, in pixels.
         backbone_image_size: side at which the backbone sees the canvas, in pixels; at most `image_size`. A smaller
             one saves time where the ROIs get the image itself (`image_in_roi`). (The paper has one size.)
-        roi_size: side of the ROI in cells.
+        roi_size: side of the ROI, and of the mask in it, in cells.
+        roi_stride: the features of the ROI are read, and the branch computes, at every so many of its cells along each axis; the
+            image itself (`image_in_roi`) is read at all of them. With 2, a mask has four times the cells for little time.
+            (The paper has 1.)
         skeleton_features: a key of SKELETON_FEATURES: "paper" draws 11 limbs (39 channels), "coco" 19 (55
             channels), "off" leaves the Skeleton Features out.
         image_in_roi: whether the ROI gets the image itself beside its features. A small person is a few cells of a
@@ -79,6 +83,7 @@ class NetworkSpec:
     image_size: int
     backbone_image_size: int
     roi_size: int
+    roi_stride: int
     skeleton_features: str
     image_in_roi: bool
     sampling: str
@@ -114,19 +119,24 @@ class NetworkSpec:
                 "config field model.backbone_image_size must be that of the image with"
                 " model.sampling='pixel_indices': the CVPR 2019 version has one size."
             )
+        if self.roi_stride < 1 or (self.sampling == "pixel_indices" and self.roi_stride > 1):
+            raise UserError(
+                f"config field model.roi_stride is {self.roi_stride}; it must be 1 or more, and 1 with"
+                " model.sampling='pixel_indices'."
+            )
         if not self.segments and not self.finds_poses:
             raise UserError(
                 "config fields model.branch.name and model.pose_head.name are both 'off': the network would do"
                 " nothing."
             )
-        for field, side, module in (
-            ("backbone_image_size", self.backbone_image_size, self.make_backbone()),
-            ("roi_size", self.roi_size, self.make_branch()),
+        for field, side, module, stride in (
+            ("backbone_image_size", self.backbone_image_size, self.make_backbone(), 1),
+            ("roi_size", self.roi_size, self.make_branch(), self.roi_stride),
         ):
-            if module is not None and (side < 1 or side % module.coarsest):
+            if module is not None and (side < 1 or side % (module.coarsest * stride)):
                 raise UserError(
-                    f"config field model.{field} is {side}; it must be a multiple of {module.coarsest} for"
-                    f" {type(module).__name__}."
+                    f"config field model.{field} is {side}; it must be a multiple of {module.coarsest * stride}"
+                    f" for {type(module).__name__}{f' with model.roi_stride={stride}' if stride > 1 else ''}."
                 )
 
     @classmethod
@@ -241,6 +251,7 @@ class NetworkSpec:
         """Returns the segmentation branch's Flax module; None for no branch."""
         if not self.segments:
             return None
+        wiring["stride"] = self.roi_stride
         if self.branch["name"] == "paper":
             wiring["align_corners"] = self.convention.align_corners
         return _make(BRANCHES, self.branch, **wiring)
@@ -271,7 +282,7 @@ class NetworkSpec:
                 raise UserError(f"config field model {problem} {', '.join(sorted(names))}.")
         for name, kind in (
             ("image_size", int), ("backbone_image_size", int), ("roi_size", int),
-            ("image_in_roi", bool), ("reflect", bool),
+            ("roi_stride", int), ("image_in_roi", bool), ("reflect", bool),
         ):  # fmt: skip
             if type(fields[name]) is not kind:
                 field = "alignment.reflect" if name == "reflect" else name

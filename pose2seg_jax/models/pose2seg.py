@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from pose2seg_jax.alignment import geometry, sampling, skeleton
 from pose2seg_jax.alignment.geometry import Array
-from pose2seg_jax.models.layers import MEAN, STD, Dtype, shrink
+from pose2seg_jax.models.layers import MEAN, STD, Dtype, shrink, space_to_depth
 from pose2seg_jax.models.network_spec import STRIDE, NetworkSpec
 from pose2seg_jax.models.pose_head import PartMaps
 
@@ -101,16 +101,21 @@ class Pose2Seg(nn.Module):
         spec = self.spec
         # Of a slot without a person, the matrix may be singular: its ROI would not be finite.
         matrices = jnp.where(valid[:, None, None], matrices, jnp.eye(2, 3, dtype=matrices.dtype))
+        # The features are read at every so many cells of the ROI.
+        cells = spec.roi_size // spec.roi_stride
+        to_cells = matrices
+        if spec.roi_stride > 1:
+            to_cells = geometry.compose(geometry.scaling(1 / spec.roi_stride), matrices)
         stride = STRIDE * spec.image_size / spec.backbone_image_size
         side = features.maps.shape[1]
-        from_features = spec.convention.from_features(matrices, stride, side)
-        rois = sampling.align_to_roi(features.maps, image_index, from_features, spec.roi_size)
+        from_features = spec.convention.from_features(to_cells, stride, side)
+        rois = sampling.align_to_roi(features.maps, image_index, from_features, cells)
         if features.pixels is not None:
             seen = sampling.align_to_roi(features.pixels, image_index, matrices, spec.roi_size)
-            rois = jnp.concatenate([rois, seen], axis=-1)
+            rois = jnp.concatenate([rois, space_to_depth(seen, spec.roi_stride)], axis=-1)
         if spec.limbs is not None:
-            placed = geometry.apply_to_poses(matrices, poses)
-            drawn = skeleton.skeleton_features(placed, spec.roi_size, spec.limbs)
+            placed = geometry.apply_to_poses(to_cells, poses)
+            drawn = skeleton.skeleton_features(placed, cells, spec.limbs)
             rois = jnp.concatenate([rois, drawn.astype(rois.dtype)], axis=-1)
         return self.branch(rois, train, valid)
 

@@ -35,6 +35,7 @@ class SegmentationBranch(nn.Module):
         head_features: inner width of the bottleneck at full size (128).
         stem_features: channels after the first convolution (256).
         stem_kernel: its kernel (7).
+        stride: cells of the mask per cell of the ROI's features, along each axis.
         align_corners: how it upsamples, see `upsample_bilinear`.
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation; parameters are float32.
@@ -45,6 +46,7 @@ class SegmentationBranch(nn.Module):
     head_features: int = 128
     stem_features: int = 256
     stem_kernel: int = 7
+    stride: int = 1
     align_corners: bool = False
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
@@ -53,14 +55,14 @@ class SegmentationBranch(nn.Module):
     @nn.compact
     def __call__(
         self, x: Float[Array, "N R R C"], train: bool, valid: Bool[Array, " N"]
-    ) -> Float[Array, "N R R"]:
+    ) -> Float[Array, "N M M"]:
         x = Conv(self.stem_features, self.stem_kernel, 2, dtype=self.dtype)(x)
         x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train, valid))
         for _ in range(self.units):
             x = Bottleneck(self.features, self.axis_name, self.dtype)(x, train, valid)
         x = upsample_bilinear(x, self.align_corners)
         x = Bottleneck(self.head_features, self.axis_name, self.dtype)(x, train, valid)
-        return Pointwise(1, use_bias=True, dtype=self.dtype)(x)[..., 0].astype(jnp.float32)
+        return _logits(x, self.stride, self.dtype)
 
 
 class Units(nn.Module):
@@ -107,6 +109,7 @@ class LeanSegmentationBranch(nn.Module):
         depth: halvings below half the size.
         head_features: channels at full size.
         head_convs: number of 3x3 convolutions at full size.
+        stride: cells of the mask per cell of the ROI's features, along each axis.
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation; parameters are float32.
     """
@@ -116,6 +119,7 @@ class LeanSegmentationBranch(nn.Module):
     depth: int
     head_features: int
     head_convs: int = 1
+    stride: int = 1
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
@@ -127,7 +131,7 @@ class LeanSegmentationBranch(nn.Module):
     @nn.compact
     def __call__(
         self, x: Float[Array, "N R R C"], train: bool, valid: Bool[Array, " N"]
-    ) -> Float[Array, "N R R"]:
+    ) -> Float[Array, "N M M"]:
         def activate(y):
             return nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(y, train, valid))
 
@@ -142,4 +146,10 @@ class LeanSegmentationBranch(nn.Module):
         y = activate(y + pointwise(self.head_features, x))
         for _ in range(self.head_convs):
             y = activate(Conv(self.head_features, 3, dtype=self.dtype)(y))
-        return Pointwise(1, use_bias=True, dtype=self.dtype)(y)[..., 0].astype(jnp.float32)
+        return _logits(y, self.stride, self.dtype)
+
+
+def _logits(x: Float[Array, "N R R C"], stride: int, dtype: Dtype) -> Float[Array, "N M M"]:
+    """The last layer, in the module that calls: so many logits along each axis of a cell."""
+    logits = Pointwise(stride**2, use_bias=True, dtype=dtype)(x)
+    return depth_to_space(logits, stride)[..., 0].astype(jnp.float32)

@@ -20,8 +20,10 @@ class TrainOptions:
     batch_size: int
     dtype: str
     dice: float
+    edges: float
     pose_weight: float
     tag_weight: float
+    peak_sigma: float
     augment: AugmentOptions
     optimizer: OptimizerOptions
     log_every: int
@@ -58,8 +60,10 @@ class TrainOptions:
             cls,
             config,
             dice=config.loss.dice,
+            edges=config.loss.edges,
             pose_weight=config.loss.poses,
             tag_weight=config.loss.tags,
+            peak_sigma=config.loss.peak_sigma,
             augment=_take(AugmentOptions, config.augment),
             optimizer=optimizer,
         )
@@ -75,8 +79,10 @@ def _check_ranges(config: ml_collections.ConfigDict) -> None:
         ("augment.pose_noise", augment.pose_noise, augment.pose_noise >= 0),
         ("augment.roi_scale", augment.roi_scale, 0 <= augment.roi_scale < 1),
         ("loss.dice", config.loss.dice, config.loss.dice >= 0),
+        ("loss.edges", config.loss.edges, config.loss.edges >= 0),
         ("loss.poses", config.loss.poses, config.loss.poses >= 0),
         ("loss.tags", config.loss.tags, config.loss.tags >= 0),
+        ("loss.peak_sigma", config.loss.peak_sigma, config.loss.peak_sigma > 0),
         ("optimizer.learning_rate", optimizer.learning_rate, optimizer.learning_rate >= 0),
         ("optimizer.warmup_steps", optimizer.warmup_steps, optimizer.warmup_steps >= 0),
     ):  # fmt: skip

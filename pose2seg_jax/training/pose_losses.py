@@ -9,8 +9,6 @@ from jaxtyping import Bool, Float
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.models.pose_head import PartMaps
 
-SIGMA = 2.0  # of the peaks of the heatmaps, in cells (paper)
-
 
 class PoseLosses(NamedTuple):
     """Sums over B images.
@@ -31,7 +29,10 @@ class PoseLosses(NamedTuple):
 
 
 def pose_losses(
-    parts: PartMaps, poses: Float[Array, "B Q 17 3"], ignored: Bool[Array, "B h w"]
+    parts: PartMaps,
+    poses: Float[Array, "B Q 17 3"],
+    ignored: Bool[Array, "B h w"],
+    sigma: float,
 ) -> PoseLosses:
     """Returns the losses of one pose head.
 
@@ -39,8 +40,10 @@ def pose_losses(
         parts: what it said.
         poses: of all people, (x, y, v) in the cells of the maps; v is 0 in slots without a person.
         ignored: cells about which nothing is known; the heatmaps may have any value there.
+        sigma: of the peaks of the heatmaps, in cells.
     """
-    target = target_heatmaps(poses, *parts.heatmaps.shape[1:3])
+    height, width = parts.heatmaps.shape[1:3]
+    target = target_heatmaps(poses, height, width, sigma)
     squared = jnp.where(ignored[..., None], 0, (parts.heatmaps - target) ** 2)
     tags, seen = tags_at(parts.tags, poses)
     pull, push = jax.vmap(_pull_and_push)(tags, seen)
@@ -48,14 +51,14 @@ def pose_losses(
 
 
 def target_heatmaps(
-    poses: Float[Array, "B Q 17 3"], height: int, width: int
+    poses: Float[Array, "B Q 17 3"], height: int, width: int, sigma: float
 ) -> Float[jax.Array, "B h w 17"]:
     """Returns a Gaussian at each labelled part, 1 at its place; of several people's, the largest."""
     seen = (poses[..., 2] > 0).astype(jnp.float32)
 
     def bump(values: Float[Array, "B Q 17"], size: int) -> Float[Array, "B Q 17 s"]:
         centers = jnp.arange(size, dtype=jnp.float32) + 0.5
-        return jnp.exp(-((values[..., None] - centers) ** 2) / (2 * SIGMA**2))
+        return jnp.exp(-((values[..., None] - centers) ** 2) / (2 * sigma**2))
 
     columns = jnp.moveaxis(bump(poses[..., 0], width) * seen[..., None], 1, 0)
     rows = jnp.moveaxis(bump(poses[..., 1], height), 1, 0)

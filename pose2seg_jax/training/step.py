@@ -70,11 +70,14 @@ def make_train_step(
             loss: Any = jnp.zeros(())
             said: dict[str, Any] = {}
             if spec.segments:
-                loss = losses.mask_loss(outputs.masks, targets, valid, options.dice) / count
+                loss = (
+                    losses.mask_loss(outputs.masks, targets, valid, options.dice, options.edges)
+                    / count
+                )
                 iou = losses.mask_iou(outputs.masks, targets)
                 said["roi_iou"] = jnp.sum(iou * valid) / count
             if spec.finds_poses:
-                found = _pose_losses(outputs.parts, canvas, options.batch_size)
+                found = _pose_losses(outputs.parts, canvas, options)
                 loss += options.pose_weight * found.weighted(options.tag_weight)
                 said |= found._asdict()
             return loss, (said, updates)
@@ -94,15 +97,15 @@ def make_train_step(
 
 
 def _pose_losses(
-    heads: tuple[PartMaps, ...], canvas: augment.Canvas, images: int
+    heads: tuple[PartMaps, ...], canvas: augment.Canvas, options: TrainOptions
 ) -> pose_losses.PoseLosses:
-    """The sum over the pose heads of what this device adds to the mean over so many images."""
+    """The sum over the pose heads of what this device adds to the mean over the images of a step."""
     cells, side = heads[-1].heatmaps.shape[1], canvas.images.shape[1]
     scale = jnp.asarray([cells / side, cells / side, 1], jnp.float32)
     poses = canvas.image_poses * scale.reshape(1, 1, 1, 3)
     ignored = augment.ignored_cells(canvas, cells)
-    found = [pose_losses.pose_losses(parts, poses, ignored) for parts in heads]
-    return jax.tree.map(lambda *values: sum(values) / images, *found)
+    found = [pose_losses.pose_losses(parts, poses, ignored, options.peak_sigma) for parts in heads]
+    return jax.tree.map(lambda *values: sum(values) / options.batch_size, *found)
 
 
 def make_panels(

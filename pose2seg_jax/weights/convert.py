@@ -10,7 +10,7 @@ from flax import traverse_util
 from jaxtyping import Key
 
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.models import NetworkSpec, efficientnet_fpn, layers, resnet_fpn
+from pose2seg_jax.models import NetworkSpec, layers, resnet_fpn
 from pose2seg_jax.models.variables import init_variables, variable_shapes
 from pose2seg_jax.weights import torch_files
 
@@ -18,8 +18,12 @@ from pose2seg_jax.weights import torch_files
 # last stage of EfficientNet.
 _UNUSED = (
     "fc.", "backbone.fpn_p2.", "backbone.fpn_p3.", "backbone.fpn_p4.",
-    "_blocks.15.", "_conv_head.", "_bn1.", "_fc.",
+    "_blocks.15.", "_blocks.20.", "_conv_head.", "_bn1.", "_fc.",
 )  # fmt: skip
+_LITE = {
+    "efficientnet_lite0_fpn": "EfficientNet-Lite0",
+    "efficientnet_lite2_fpn": "EfficientNet-Lite2",
+}
 # EfficientNet-Lite takes (RGB - 127) / 128.
 _LITE_MEAN, _LITE_STD = 127.0, 128.0
 _LITE_EPSILON = 1e-3  # of its BatchNorm
@@ -64,9 +68,9 @@ def convert(spec: NetworkSpec, path: str | pathlib.Path, key: Key[jax.Array, ""]
 
     Args:
         spec: of a network with one of these backbones: ResNet50-FPN with the authors' branch
-            (configs/coco_human_r50fpn.py) or EfficientNet-Lite0 (configs/coco_human_lite.py).
+            (configs/coco_human_r50fpn.py) or EfficientNet-Lite0 or Lite2 (configs/coco_human_lite.py).
         path: a PyTorch file; for the first, with the authors' weights or torchvision's ResNet-50, for the
-            second, with EfficientNet-Lite0 as efficientnet_lite_pytorch names its tensors. What ImageNet's
+            second, with EfficientNet-Lite as efficientnet_lite_pytorch names its tensors. What ImageNet's
             do not hold is initialised at random.
         key: of that initialisation.
 
@@ -75,11 +79,11 @@ def convert(spec: NetworkSpec, path: str | pathlib.Path, key: Key[jax.Array, ""]
         ConvertError: a tensor is missing, of another shape, or not finite; or the config has another
             network.
     """
-    lite = spec.backbone["name"] == "efficientnet_lite0_fpn"
+    lite = _LITE.get(spec.backbone["name"])
     resnet = (spec.backbone["name"], spec.branch["name"]) == ("resnet50_fpn", "paper")
     if not (lite or resnet):
         raise ConvertError(
-            "PyTorch weights are those of ResNet50-FPN with the authors' branch, or of EfficientNet-Lite0; use"
+            "PyTorch weights are those of ResNet50-FPN with the authors' branch, or of EfficientNet-Lite; use"
             " --config=configs/coco_human_r50fpn.py or configs/coco_human_lite.py."
         )
     tensors = torch_files.read(path)
@@ -92,7 +96,7 @@ def convert(spec: NetworkSpec, path: str | pathlib.Path, key: Key[jax.Array, ""]
     shapes = traverse_util.flatten_dict(variable_shapes(spec), sep="/")
     take = _arrays
     if lite:
-        kind, wanted, take = "ImageNet EfficientNet-Lite0", _efficientnet(), _folded
+        kind, wanted, take = f"ImageNet {lite}", _efficientnet(spec), _folded
     elif "conv1.weight" in tensors and "layer4.2.conv3.weight" in tensors:
         kind, wanted = "ImageNet ResNet-50", _resnet("", "downsample.0", "downsample.1")
     else:
@@ -119,7 +123,7 @@ def convert(spec: NetworkSpec, path: str | pathlib.Path, key: Key[jax.Array, ""]
     if problems:
         more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
         known = (
-            "EfficientNet-Lite0 of efficientnet_lite_pytorch"
+            f"{lite} of efficientnet_lite_pytorch"
             if lite
             else "the authors' CVPR 2019 checkpoint or torchvision's ResNet-50"
         )
@@ -178,11 +182,11 @@ def _authors(spec: NetworkSpec) -> Iterator[_Layer]:
     yield _Layer("segnet.pred_small", "", "branch/Pointwise_0", "")
 
 
-def _efficientnet() -> Iterator[_Layer]:
-    """The layers of EfficientNet-Lite0 up to the stage that we use; ours have no BatchNorm."""
+def _efficientnet(spec: NetworkSpec) -> Iterator[_Layer]:
+    """The layers of EfficientNet-Lite up to the stage that we use; ours have no BatchNorm."""
     yield _Layer("_conv_stem", "_bn0", "backbone/Conv_0", "")
     index = 0
-    for _, _, expansion, _, blocks in efficientnet_fpn.STAGES:
+    for _, _, expansion, _, blocks in spec.make_backbone().stages:
         for _ in range(blocks):
             there, here = f"_blocks.{index}.", f"backbone/InvertedResidual_{index}/"
             expands = expansion > 1

@@ -25,7 +25,7 @@ from pose2seg_jax.models.layers import MEAN, STD
 from pose2seg_jax.models.variables import differences_of_arrays, init_variables, variable_shapes
 from pose2seg_jax.people.parts import PART_NAMES
 
-_FORMAT = "pose2seg_jax weights 4"
+_FORMAT = "pose2seg_jax weights 5"
 # The model of the package (docs/model_card.md).
 PACKAGED = epath.Path(__file__).with_name("coco_human_lite.safetensors")
 # What parameters take for granted, no shape shows and no spec can change.
@@ -150,7 +150,7 @@ def load_to_train_on(spec: NetworkSpec, path: str | os.PathLike, key: Key[jax.Ar
     loaded = load(path)
     free = ["image_size", "backbone_image_size", "alignment."]
     if not (spec.segments and loaded.spec.segments):
-        free += ["branch.", "image_in_roi", "roi_size", "skeleton_features"]
+        free += ["branch.", "image_in_roi", "roi_size", "roi_stride", "skeleton_features"]
     if not (spec.finds_poses and loaded.spec.finds_poses):
         free += ["pose_head."]
     differences = [d for d in loaded.spec.differences(spec) if not d.startswith(tuple(free))]

@@ -1,6 +1,7 @@
 """EfficientNet-Lite0 against a plain formulation of it, with BatchNorm and grouped convolutions."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +114,7 @@ def test_a_converted_checkpoint_computes_what_it_did(tensors, tmp_path):
     variables = weights.load(output).variables
     image = np.random.RandomState(1).randint(0, 256, (64, 96, 3)).astype(np.uint8)
     scaled = (image.astype(np.float32) - np.asarray(pose2seg.MEAN)) / np.asarray(pose2seg.STD)
-    network = efficientnet_fpn.EfficientNetFPN(config.model.backbone.features)
+    network = efficientnet_fpn.EfficientNetLite0FPN(config.model.backbone.features)
     own = {kind: variables[kind]["backbone"] for kind in ("params", "batch_stats")}
     apply = functools.partial(
         network.apply, train=False,
@@ -135,8 +136,8 @@ def test_what_imagenet_made_of_the_first_stages_and_the_depthwise_kernels_stays(
     coco_dir, tmp_path, monkeypatch
 ):
     # One block of each stage: all kinds of them, in half the time.
-    stages = tuple((*stage[:-1], 1) for stage in efficientnet_fpn.STAGES)
-    monkeypatch.setattr(efficientnet_fpn, "STAGES", stages)
+    stages = tuple((*stage[:-1], 1) for stage in efficientnet_fpn.EfficientNetLite0FPN.stages)
+    monkeypatch.setattr(efficientnet_fpn.EfficientNetLite0FPN, "stages", stages)
     config = tiny_config(coco_dir, tmp_path / "tfds")
     config.model.backbone = {"name": "efficientnet_lite0_fpn", "features": 8}
     config.model.branch.head_convs = 2
@@ -188,3 +189,13 @@ def test_its_weights_are_of_no_other_config(tensors, monkeypatch):
     monkeypatch.setattr(torch_files, "read", lambda path: tensors)
     with pytest.raises(convert.ConvertError, match="is of another model"):
         _convert(coco_human_r50fpn.get_config())
+
+
+def test_lite2_is_lite0_made_wider_and_deeper():
+    """By the rule of EfficientNet: width x 1.1 to a multiple of 8, depth x 1.2 upwards, the first stage as it is."""
+    first, *others = efficientnet_fpn.EfficientNetLite0FPN.stages
+    scaled = [
+        (*kind, int(1.1 * channels + 4) // 8 * 8, math.ceil(1.2 * blocks))
+        for *kind, channels, blocks in others
+    ]
+    assert efficientnet_fpn.EfficientNetLite2FPN.stages == (first, *map(tuple, scaled))

@@ -14,6 +14,7 @@ from pose2seg_jax.models.layers import (
     max_pool,
     mean_pool,
     shrink,
+    space_to_depth,
     upsample_bilinear,
     upsample_nearest,
 )
@@ -61,6 +62,8 @@ def test_channels_become_blocks():
     blocks = np.asarray(depth_to_space(x))
     assert blocks.shape == (2, 4, 6, 3)
     np.testing.assert_array_equal(blocks[1, 2:4, 4:6].reshape(12), x[1, 1, 2])
+    np.testing.assert_array_equal(space_to_depth(blocks, 2), x)
+    np.testing.assert_array_equal(space_to_depth(depth_to_space(x, 1), 1), x)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import standing_pose, tiny_spec
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import coco_human, coco_human_lean
 from pose2seg_jax.alignment import affine_align, geometry, templates
@@ -91,6 +92,31 @@ def test_a_backbone_that_sees_half_of_the_image_sees_what_it_would_at_that_size(
     )  # fmt: skip
     found = jax.jit(whole.apply)(variables, images, poses, matrices, index, valid)
     np.testing.assert_allclose(found.masks, expected.masks, atol=1e-4)
+
+
+def test_a_mask_of_twice_the_cells_lies_where_the_mask_lies():
+    """With kernels that give the four cells of a block one logit, it is the smaller mask, each cell four times."""
+    images, poses, matrices, index, valid = _inputs()
+    coarse, fine = _model(), _model(roi_size=32, roi_stride=2)
+    variables = run_once(coarse.init, jax.random.key(0), *_inputs())
+    last = variables["params"]["branch"]["Pointwise_0"]["Dense_0"]
+    four = {name: np.repeat(np.asarray(values), 4, axis=-1) for name, values in last.items()}
+    changed = flatten_dict(variables) | {
+        ("params", "branch", "Pointwise_0", "Dense_0", name): values
+        for name, values in four.items()
+    }
+    twice = np.asarray(geometry.compose(geometry.scaling(2), matrices))
+    found = jax.jit(fine.apply)(unflatten_dict(changed), images, poses, twice, index, valid).masks
+    expected = jax.jit(coarse.apply)(variables, images, poses, matrices, index, valid).masks
+    assert found.shape == (3, 32, 32)
+    np.testing.assert_allclose(found, np.repeat(np.repeat(expected, 2, 1), 2, 2), atol=1e-4)
+
+
+def test_a_branch_reads_the_image_at_all_cells_of_its_roi():
+    model = _model(roi_size=32, roi_stride=2, image_in_roi=True)
+    shapes = variable_shapes(model.spec)["params"]["branch"]["Conv_0"]["Conv_0"]["kernel"].shape
+    less = variable_shapes(_model(roi_size=32, roi_stride=2).spec)
+    assert shapes[2] - less["params"]["branch"]["Conv_0"]["Conv_0"]["kernel"].shape[2] == 4 * 3
 
 
 def test_features_of_a_smaller_image_lie_where_those_of_the_whole_do():

@@ -63,7 +63,7 @@ def test_losses_are_the_formulas(counts):
     poses = _persons(rng, counts)
     maps = rng.normal(size=(2, len(counts), _CELLS, _CELLS, 17)).astype(np.float32)
     ignored = rng.random((len(counts), _CELLS, _CELLS)) < 0.2
-    found = pose_losses.pose_losses(PartMaps(*maps), poses, ignored)
+    found = pose_losses.pose_losses(PartMaps(*maps), poses, ignored, 2.0)
     squared = (maps[0] - _expected_heatmaps(poses)) ** 2 * ~ignored[..., None]
     np.testing.assert_allclose(found.detection, squared.mean(axis=(1, 2, 3)).sum(), rtol=1e-5)
     pull, push = _expected_tag_losses(maps[1], poses)
@@ -81,7 +81,7 @@ def test_gradient_is_that_of_differences_in_float64():
         maps = rng.normal(size=(2, 2, _CELLS, _CELLS, 17))
 
         def loss(maps):
-            found = pose_losses.pose_losses(PartMaps(*maps), poses, ignored)
+            found = pose_losses.pose_losses(PartMaps(*maps), poses, ignored, 2.0)
             return found.detection + found.pull + found.push
 
         direction = rng.normal(size=maps.shape)
@@ -96,7 +96,7 @@ def test_nobody_and_nothing_known_give_no_tag_loss_and_finite_gradients():
     ignored = np.ones((1, _CELLS, _CELLS), bool)
     maps = np.zeros((2, 1, _CELLS, _CELLS, 17), np.float32)
     loss, grads = jax.value_and_grad(
-        lambda maps: pose_losses.pose_losses(PartMaps(*maps), poses, ignored).weighted(1e-3)
+        lambda maps: pose_losses.pose_losses(PartMaps(*maps), poses, ignored, 2.0).weighted(1e-3)
     )(maps)
     assert loss == 0
     assert np.all(np.asarray(grads) == 0)

@@ -105,7 +105,7 @@ def test_other_conventions_are_refused(saved, tmp_path):
         with pytest.raises(weights.WeightsError, match=f"was trained with {name} other"):
             weights.load(target)
     _changed(saved[0], target, format="x")
-    with pytest.raises(weights.WeightsError, match="is not 'pose2seg_jax weights 4', but x"):
+    with pytest.raises(weights.WeightsError, match="is not 'pose2seg_jax weights 5', but x"):
         weights.load(target)
 
 
