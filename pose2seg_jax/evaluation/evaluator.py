@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import copy
 import itertools
 import logging
 import os
@@ -93,6 +94,12 @@ class Evaluator:
         self._devices = parallel.num_local_devices()
         self._per_device = -(-batch_size // self._devices)
         self._predictor = BatchPredictor(network, persons_per_batch)
+
+    def with_persons(self, persons: Mapping[int, Persons]) -> "Evaluator":
+        """Returns an evaluator of other persons in the same images, for which nothing is compiled again."""
+        other = copy.copy(self)
+        other._persons = persons
+        return other
 
     def run(self, variables: Any) -> coco_protocol.Evaluation:
         """Scores the network with these parameters and batch statistics.

@@ -1,4 +1,4 @@
-"""One HTML page about a trained network: its table, scenes, AffineAlign step by step, curves.
+"""One HTML page about a trained network: its table, scenes, AffineAlign step by step, charts, the worst masks.
 
 The page holds its pictures and opens offline.
 """
@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import PIL.Image
@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from pose2seg_jax import paths
-from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.evaluation import breakdown, charts, coco_protocol
 from pose2seg_jax.people import coco
 from pose2seg_jax.people.images import ImageError, open_image
 from pose2seg_jax.pictures import overlays, panels
@@ -26,6 +26,8 @@ from pose2seg_jax.prediction.results import Result
 
 _NUM_SCENES = 6
 _NUM_ALIGNED = 6
+_NUM_WORST = 10
+_WORST_SIDE = 260  # of a picture of the worst masks, in pixels
 _CURVES = ("loss", "roi_iou", "learning_rate")
 
 _PAGE = string.Template("""<!doctype html>
@@ -52,6 +54,12 @@ $scenes
 <p>As Figure 10 of the paper. From left: the person's pose and the ROI to which it was aligned; the aligned ROI; the
 Skeleton Features; the predicted mask in the ROI; the mask back in the image.</p>
 $aligned
+<h2>Where it is good, and where not</h2>
+<p>Masks of the persons' own poses. The number of persons stands below or beside each value.</p>
+<div class="row">$charts</div>
+<h2>The worst masks</h2>
+<p>The lowest IoU first. Left the predicted mask and the pose that was asked for, right the true mask.</p>
+<div class="row">$worst</div>
 <h2>Learning curves</h2>
 <div class="row">$curves</div>
 </html>
@@ -66,6 +74,7 @@ def write(
     evaluation: coco_protocol.Evaluation,
     workdir: str | os.PathLike,
     summary: str,
+    with_noise: Mapping[float, coco_protocol.Evaluation],
 ) -> None:
     """Writes the page.
 
@@ -77,6 +86,7 @@ def write(
         evaluation: for the table.
         workdir: of the run, with TensorBoard's events.
         summary: a sentence on what was trained.
+        with_noise: evaluations with poses as wrong as some level of `pose_noise`, by that level.
     """
     human = sorted(
         dataset.posed_images,
@@ -106,14 +116,19 @@ def write(
                 np.asarray(rois.probabilities),
                 np.asarray(rois.alignment.matrix),
             )
+    masks = breakdown.person_masks(dataset.images, evaluation.results)
     page = _PAGE.substitute(
         title="Pose2Seg: people told apart by their poses",
         summary=html.escape(summary),
         table=_table(evaluation),
         scenes="".join(map(_figure, scenes)),
         aligned="".join(map(_figure, aligned[:_NUM_ALIGNED])),
+        charts="".join(_charts(masks, with_noise)),
+        worst="".join(_bad_mask(mask, images) for mask in masks[:_NUM_WORST]),
         curves="".join(
-            _curve(name, points) for name, points in _read_curves(workdir).items() if points
+            charts.learning_curve(name, points)
+            for name, points in _read_curves(workdir).items()
+            if points
         ),
     )
     paths.write_atomically(path, page)
@@ -132,6 +147,49 @@ def _scene(image: coco.Image, picture: np.ndarray, poses: np.ndarray, result: Re
     )
 
 
+def _charts(
+    masks: Sequence[breakdown.PersonMask], with_noise: Mapping[float, coco_protocol.Evaluation]
+) -> Iterator[str]:
+    by_kind: dict[str, list[breakdown.Group]] = {}
+    for group in breakdown.groups(masks):
+        by_kind.setdefault(group.kind, []).append(group)
+    for kind, groups in by_kind.items():
+        yield charts.bars(kind, groups)
+    if masks:
+        yield charts.reliability(masks)
+    metrics = {level: evaluation.summary() for level, evaluation in with_noise.items()}
+    names = {"AP (scores 1.0)": "scores 1.0", "AP": "own scores"}
+    yield charts.robustness(
+        {
+            level: {label: found[name] for name, label in names.items()}
+            for level, found in metrics.items()
+        }
+    )
+
+
+def _bad_mask(mask: breakdown.PersonMask, images: os.PathLike) -> str:
+    """A person with the predicted and the true mask, as much of the image as is around the two; nothing where there is no image."""
+    image, person = mask.image, mask.person
+    try:
+        opened = open_image(paths.resolve(images) / image.file_name, (image.height, image.width))
+    except ImageError:  # the evaluation has named it
+        return ""
+    picture = np.asarray(opened.convert("RGB"))
+    found = overlays.overlay(picture, [mask.segmentation], [person.pose])
+    true = overlays.overlay(picture, [person.segmentation])
+    x, y, width, height = person.bbox
+    margin = 0.3 * max(width, height) + 8
+    box = [x - margin, y - margin, x + width + margin, y + height + margin]
+    pair = [PIL.Image.fromarray(shown).crop(tuple(map(round, box))) for shown in (found, true)]
+    for cut in pair:
+        cut.thumbnail((_WORST_SIDE, _WORST_SIDE))
+    caption = (
+        f"person {person.id}, image {image.id}: IoU {mask.iou:.2f}, own score {mask.score:.2f},"
+        f" {mask.num_parts} labelled parts, {mask.side:.0f} px, box IoU with another {mask.overlap:.2f}"
+    )
+    return _figure(np.concatenate([np.asarray(cut) for cut in pair], axis=1), caption, largest=2)
+
+
 def _table(evaluation: coco_protocol.Evaluation) -> str:
     lines = [coco_protocol.HEAD, *coco_protocol.cells(evaluation.rows)]
     rows = [
@@ -141,14 +199,14 @@ def _table(evaluation: coco_protocol.Evaluation) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _figure(picture: np.ndarray) -> str:
-    scale = max(1, round(900 / picture.shape[1]))
+def _figure(picture: np.ndarray, caption: str = "", largest: int = 99) -> str:
+    scale = min(max(1, round(900 / picture.shape[1])), largest)
     shown = PIL.Image.fromarray(picture)
     shown = shown.resize((shown.width * scale, shown.height * scale), PIL.Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     shown.save(buffer, "JPEG", quality=88)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<figure><img src="data:image/jpeg;base64,{data}" alt=""></figure>\n'
+    return f'<figure><img src="data:image/jpeg;base64,{data}" alt=""><figcaption>{html.escape(caption)}</figcaption></figure>\n'
 
 
 def _read_curves(workdir: str | os.PathLike) -> Mapping[str, list[tuple[int, float]]]:
@@ -163,23 +221,3 @@ def _read_curves(workdir: str | os.PathLike) -> Mapping[str, list[tuple[int, flo
                 (e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in found
             ]
     return curves
-
-
-def _curve(name: str, points: Sequence[tuple[int, float]]) -> str:
-    """An SVG line chart of one scalar."""
-    width, height, left, bottom = 340, 220, 52, 24
-    steps, values = np.asarray(points).T
-    low, high = min(values.min(), 0), values.max() if values.max() > 0 else 1
-    x = left + (width - left - 8) * steps / max(steps.max(), 1)
-    y = (height - bottom) - (height - bottom - 12) * (values - low) / max(high - low, 1e-9)
-    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    base = height - bottom
-    return (
-        f'<figure><svg width="{width}" height="{height}" font-size="11" fill="#555">'
-        f'<path d="M{left} 8V{base}H{width - 8}" fill="none" stroke="#999"/>'
-        f'<polyline points="{line}" fill="none" stroke="#1668b8" stroke-width="2"/>'
-        f'<text x="{left - 4}" y="18" text-anchor="end">{high:.3g}</text>'
-        f'<text x="{left - 4}" y="{base}" text-anchor="end">{low:.3g}</text>'
-        f'<text x="{width - 8}" y="{height - 8}" text-anchor="end">step {int(steps.max())}</text>'
-        f"</svg><figcaption>{html.escape(name)}</figcaption></figure>"
-    )

@@ -241,13 +241,19 @@ def with_listed_images(dataset: Dataset, path: str | os.PathLike, split: str) ->
 
 def occluded_pairs(image: Image, iou: float = OC_IOU) -> tuple[Person, ...]:
     """The posed persons of an image whose box overlaps another posed person's by more than `iou`."""
+    overlaps = zip(image.posed, largest_overlaps(image), strict=True)
+    return tuple(person for person, overlap in overlaps if overlap > iou)
+
+
+def largest_overlaps(image: Image) -> np.ndarray:
+    """Returns for each posed person of an image the largest IoU of its box with that of another; 0 for one who is alone."""
     posed = image.posed
     if len(posed) < 2:
-        return ()
+        return np.zeros(len(posed))
     boxes = np.stack([person.bbox for person in posed])
-    overlap = mask_utils.iou(boxes, boxes, np.zeros(len(posed), np.uint8))
-    np.fill_diagonal(overlap, 0)
-    return tuple(person for person, row in zip(posed, overlap, strict=True) if row.max() > iou)
+    overlaps = mask_utils.iou(boxes, boxes, np.zeros(len(posed), np.uint8))
+    np.fill_diagonal(overlaps, 0)
+    return overlaps.max(axis=1)
 
 
 def counts(dataset: Dataset) -> dict[str, int]:

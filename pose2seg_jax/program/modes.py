@@ -17,6 +17,7 @@ from pose2seg_jax import parallel, paths, progress, random_roots
 from pose2seg_jax.alignment import templates as pose_templates
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.evaluation import results_files
+from pose2seg_jax.evaluation.evaluator import annotated_persons
 from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.people import coco, coco_layout
 from pose2seg_jax.prediction.network import Network
@@ -28,6 +29,7 @@ from pose2seg_jax.weights.files import Weights
 
 _NUM_TEMPLATES = 2  # (paper)
 _PHOTOS_PER_DEVICE = 50
+_NOISE_LEVELS = (0.0, 0.5, 1.0, 2.0)  # of the poses, for a report
 
 
 def run(command: Command) -> None:
@@ -159,8 +161,13 @@ def report(command: Command) -> None:
     trained = load_trained(command)
     config = trained.config
     predictor = Pose2SegPredictor(trained.network(), trained.weights.variables)
-    evaluator = data.open_evaluator(config, trained.network())
+    evaluator: Any = data.open_evaluator(config, trained.network())
     evaluated, dataset = evaluator.run(trained.weights.variables), evaluator.dataset
+    with_noise = {config.eval.pose_noise: evaluated}
+    for level in _NOISE_LEVELS:
+        if level not in with_noise:
+            persons = annotated_persons(dataset, level, config.seed)
+            with_noise[level] = evaluator.with_persons(persons).run(trained.weights.variables)
     page.write(
         command.output,
         predictor,
@@ -171,6 +178,7 @@ def report(command: Command) -> None:
         f"Step {trained.weights.provenance['step']} of {config.num_steps}, {config.batch_size} images a"
         f" step, {trained.weights.spec.image_size} px; scored on the {len(dataset.persons())} people of"
         f" {dataset.path}.",
+        with_noise,
     )
     print(f"page with pictures: {command.output}")
     print(evaluated.table())

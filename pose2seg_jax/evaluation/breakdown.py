@@ -1,0 +1,135 @@
+"""Where masks are good and where not: person by person, and by size, labelled parts and overlap."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.people import coco
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PersonMask:
+    """The mask of one annotated person's own pose.
+
+    Attributes:
+        image: with the person.
+        person: the annotation.
+        segmentation: the predicted mask, RLE.
+        score: the IoU that the network expects.
+        iou: with the annotated mask.
+        overlap: the largest IoU of the person's box with another posed person's.
+    """
+
+    image: coco.Image
+    person: coco.Person
+    segmentation: Mapping[str, Any]
+    score: float
+    iou: float
+    overlap: float
+
+    @property
+    def side(self) -> float:
+        """The root of the annotated mask's area, in pixels."""
+        return math.sqrt(self.person.mask_area)
+
+    @property
+    def num_parts(self) -> int:
+        """Labelled parts."""
+        return int(np.sum(self.person.pose[:, 2] > 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Persons of one kind.
+
+    Attributes:
+        kind: what they are grouped by.
+        label: which of that kind.
+        persons: how many.
+        mean_iou: of their masks.
+        unit: AP with scores 1.0, of these persons and their masks alone.
+        own: AP with own scores.
+    """
+
+    kind: str
+    label: str
+    persons: int
+    mean_iou: float
+    unit: float
+    own: float
+
+
+# How persons are grouped: by what, and the limits between the groups. The first of a group counts, the last does not.
+_KINDS: dict[str, tuple[Callable[[PersonMask], float], tuple[float | int, ...]]] = {
+    "root of the area, px": (lambda mask: mask.side, (0, 32, 48, 96, math.inf)),
+    "labelled parts": (lambda mask: mask.num_parts, (1, 4, 8, 12, 15, 18)),
+    "largest box IoU with another": (lambda mask: mask.overlap, (0, 0.1, 0.3, 1.01)),
+}
+
+
+def person_masks(
+    images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]
+) -> list[PersonMask]:
+    """Returns the masks of the annotated poses, the lowest IoU first.
+
+    Args:
+        images: that were evaluated.
+        results: with `person_id`, the annotation whose pose was used.
+    """
+    by_person = {entry["person_id"]: entry for entry in results}
+    made = []
+    for image in images:
+        for person, overlap in zip(image.posed, coco.largest_overlaps(image), strict=True):
+            if person.id not in by_person:
+                continue
+            entry = by_person[person.id]
+            iou = mask_utils.iou([entry["segmentation"]], [person.segmentation], [0])[0, 0]
+            made.append(
+                PersonMask(
+                    image, person, entry["segmentation"], entry["score"], float(iou), float(overlap)
+                )
+            )
+    return sorted(made, key=lambda mask: mask.iou)
+
+
+def groups(masks: Sequence[PersonMask]) -> list[Group]:
+    """Returns the groups of each kind that anybody belongs to."""
+    made = []
+    for kind, (value, limits) in _KINDS.items():
+        for low, high in itertools.pairwise(limits):
+            some = [mask for mask in masks if low <= value(mask) < high]
+            if some:
+                made.append(_group(kind, _label(low, high, limits), some))
+    return made
+
+
+def _label(low: float | int, high: float | int, limits: Sequence[float | int]) -> str:
+    if high == limits[-1]:
+        return f"{low:g} and more"
+    return f"{low:g} to {high - 1:g}" if limits[0] == 1 else f"{low:g} to {high:g}"  # whole numbers
+
+
+def _group(kind: str, label: str, masks: Sequence[PersonMask]) -> Group:
+    images = list({mask.image.id: mask.image for mask in masks}.values())
+    truth = coco_protocol.ground_truth(images, members={mask.person.id for mask in masks})
+    results = [
+        {
+            "image_id": mask.image.id,
+            "category_id": truth["categories"][0]["id"],
+            "segmentation": mask.segmentation,
+            "score": mask.score,
+        }
+        for mask in masks
+    ]
+    unit, own = (
+        coco_protocol.segmentation_metrics(truth, scored)["AP"]
+        for scored in ([{**entry, "score": 1.0} for entry in results], results)
+    )
+    mean = float(np.mean([mask.iou for mask in masks]))
+    return Group(kind, label, len(masks), mean, unit, own)
