@@ -53,18 +53,21 @@ def main() -> None:
     def segment(variables: Any, features: Any, poses: jax.Array, matrices: jax.Array) -> Any:
         return model.apply(variables, features, poses, matrices, index, valid, method="segment")
 
+    cells = roi // spec.roi_stride
+    to_cells = geometry.compose(geometry.scaling(1 / spec.roi_stride), matrices)
+
     def align(maps: jax.Array, matrices: jax.Array) -> jax.Array:
-        return sampling.align_to_roi(maps, index, matrices, roi)
+        return sampling.align_to_roi(maps, index, matrices, cells)
 
     limbs = spec.limbs or parts.PAPER_LIMBS
 
     def draw(poses: jax.Array, matrices: jax.Array) -> jax.Array:
         placed = geometry.apply_to_poses(matrices, poses)
-        return skeleton.skeleton_features(placed, roi, limbs)
+        return skeleton.skeleton_features(placed, cells, limbs)
 
     features = jax.jit(encode)(variables, image)
     stride = STRIDE * side / spec.backbone_image_size
-    from_features = spec.convention.from_features(matrices, stride, features.maps.shape[1])
+    from_features = spec.convention.from_features(to_cells, stride, features.maps.shape[1])
     rate = matrix_rate(config.dtype)
 
     def product(what: str, count: int, function: Callable[..., Any], *arguments: Any) -> rows.Row:
@@ -86,7 +89,7 @@ def main() -> None:
             copy(
                 f"AffineAlign of features, {_PERSONS} persons", align, features.maps, from_features
             ),
-            copy(f"Skeleton Features, {_PERSONS} persons", draw, poses, matrices),
+            copy(f"Skeleton Features, {_PERSONS} persons", draw, poses, to_cells),
         ],
         options,
     )

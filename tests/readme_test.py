@@ -106,7 +106,9 @@ def test_the_commands_and_the_python_of_the_readme(newcomer):
     assert html.count("data:image/jpeg;base64,") > 4
     assert html.count("<svg") >= 3 + 3 + 2
     # It opens offline.
-    assert all(link.startswith("data:") for link in re.findall(r'(?:src|href)="([^"]*)"', html))
+    assert all(
+        link.startswith(("data:", "#")) for link in re.findall(r'(?:src|href)="([^"]*)"', html)
+    )
     assert len(json.loads((clone / "runs/masks/results.json").read_text())) == 7
     assert (clone / "runs/masks/surfers.jpg_overlay.png").exists()
     assert (clone / "runs/photo/photo.jpg_overlay.png").exists()

@@ -115,6 +115,7 @@ def write(
                 poses[:2],
                 np.asarray(rois.probabilities),
                 np.asarray(rois.alignment.matrix),
+                predictor.network.spec.roi_stride,
             )
     masks = breakdown.person_masks(dataset.images, evaluation.results)
     page = _PAGE.substitute(
@@ -124,7 +125,10 @@ def write(
         scenes="".join(map(_figure, scenes)),
         aligned="".join(map(_figure, aligned[:_NUM_ALIGNED])),
         charts="".join(_charts(masks, with_noise)),
-        worst="".join(_bad_mask(mask, images) for mask in masks[:_NUM_WORST]),
+        worst="".join(
+            _bad_mask(mask, images)
+            for mask in sorted(masks, key=lambda mask: mask.iou)[:_NUM_WORST]
+        ),
         curves="".join(
             charts.learning_curve(name, points)
             for name, points in _read_curves(workdir).items()
@@ -168,14 +172,14 @@ def _charts(
 
 
 def _bad_mask(mask: breakdown.PersonMask, images: os.PathLike) -> str:
-    """A person with the predicted and the true mask, as much of the image as is around the two; nothing where there is no image."""
+    """A person with the predicted and with the true mask, and some of the image around; nothing where the image cannot be read."""
     image, person = mask.image, mask.person
     try:
         opened = open_image(paths.resolve(images) / image.file_name, (image.height, image.width))
     except ImageError:  # the evaluation has named it
         return ""
     picture = np.asarray(opened.convert("RGB"))
-    found = overlays.overlay(picture, [mask.segmentation], [person.pose])
+    found = overlays.overlay(picture, [mask.segmentation], [mask.pose])
     true = overlays.overlay(picture, [person.segmentation])
     x, y, width, height = person.bbox
     margin = 0.3 * max(width, height) + 8

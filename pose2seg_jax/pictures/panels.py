@@ -22,6 +22,7 @@ def alignment_panels(
     poses: Float[np.ndarray, "P 17 3"],
     probabilities: Float[np.ndarray, "P R R"],
     matrices: Float[np.ndarray, "P 2 3"],
+    roi_stride: int,
 ) -> list[UInt8[np.ndarray, "h w 3"]]:
     """AffineAlign step by step, a row a person (Figure 10 of the paper).
 
@@ -33,6 +34,7 @@ def alignment_panels(
         poses: of the persons.
         probabilities: mask probabilities in their ROIs.
         matrices: from the image to the ROIs.
+        roi_stride: of the network: it draws the Skeleton Features at every so many cells.
     """
     roi_size = probabilities.shape[-1]
     corners = np.array(
@@ -40,8 +42,9 @@ def alignment_panels(
     )
     inverses = np.asarray(geometry.invert(matrices))
     windows = np.asarray(geometry.apply(inverses, corners))
-    placed = geometry.apply_to_poses(matrices, poses)
-    drawn = skeleton_features(placed, roi_size, COCO_LIMBS)
+    to_cells = geometry.compose(geometry.scaling(1 / roi_stride), matrices)
+    placed = geometry.apply_to_poses(to_cells, poses)
+    drawn = skeleton_features(placed, roi_size // roi_stride, COCO_LIMBS)
     colors = overlays.person_colors(len(poses))
     panels = []
     for slot, pose in enumerate(poses):
@@ -93,7 +96,7 @@ def training_panel(
     image: UInt8[np.ndarray, "S S 3"],
     *,
     roi: Float[np.ndarray, "R R 3"],
-    skeleton: Float[np.ndarray, "R R C"],
+    skeleton: Float[np.ndarray, "Q Q C"],
     predicted: Float[np.ndarray, "R R"],
     true: Float[np.ndarray, "R R"],
 ) -> UInt8[np.ndarray, "h w 3"]:

@@ -104,6 +104,11 @@ class Scene:
         """Pixels (x, y) of the photo in one of the picture."""
         return np.asarray(self.image.shape[1::-1]) / self.picture.shape[1::-1]
 
+    @property
+    def roi_stride(self) -> int:
+        """Of the network, see `NetworkSpec`."""
+        return self._predictor.network.spec.roi_stride
+
     def set_people(self, found: EstimatedPoses) -> None:
         """Replaces all people.
 

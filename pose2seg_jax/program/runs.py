@@ -23,7 +23,7 @@ from pose2seg_jax.weights.files import Weights
 
 _PRETRAINED = {
     "efficientnet_lite0_fpn": "ImageNet's weights first, see configs/coco_human_lite.py",
-    "efficientnet_lite2_fpn": "ImageNet's weights first, see configs/coco_human_lite.py",
+    "efficientnet_lite2_fpn": "ImageNet's weights of EfficientNet-Lite2 first, see configs/coco_human_lite.py",
     "movenet_fpn": "MoveNet's weights first, see configs/coco_human_movenet_ae.py",
 }
 

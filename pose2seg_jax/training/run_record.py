@@ -16,7 +16,7 @@ from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import NetworkSpec
 
-_FORMAT = "pose2seg_jax run 1"
+_FORMAT = "pose2seg_jax run 2"
 _FILE = "run.json"
 # Without these a run would not be the same run; the network and the data's content are compared beside them.
 _FIXED = ("seed", "batch_size", "persons_per_batch", "init_weights", "optimizer.schedule")

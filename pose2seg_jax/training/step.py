@@ -129,11 +129,12 @@ def make_panels(
         outputs: Any = model.apply(
             variables, canvas.images, canvas.poses, matrices, index, canvas.valid
         )
-        placed = geometry.apply_to_poses(matrices, canvas.poses)
+        to_cells = geometry.compose(geometry.scaling(1 / spec.roi_stride), matrices)
+        placed = geometry.apply_to_poses(to_cells, canvas.poses)
         return canvas.valid, {
             "image": canvas.images[index],
             "roi": sampling.align_to_roi(images, index, matrices, roi_size),
-            "skeleton": skeleton.skeleton_features(placed, roi_size, limbs),
+            "skeleton": skeleton.skeleton_features(placed, roi_size // spec.roi_stride, limbs),
             "predicted": jax.nn.sigmoid(outputs.masks),
             "true": augment.align_packed_masks(canvas, matrices, roi_size),
         }

@@ -54,11 +54,21 @@ export async function findMasks(photo) {
   scores.forEach((score, person) => {
     const roi = probabilities.data.subarray(person * side * side, (person + 1) * side * side);
     const [a, b, c, d, e, f] = matrices.data.subarray(6 * person, 6 * person + 6);
-    for (let pixel = 0; pixel < labels.length; pixel++) {
-      const [x, y] = [(pixel % width) + 0.5, Math.floor(pixel / width) + 0.5];
-      const probability = probabilityAt(roi, side, a * x + b * y + c, d * x + e * y + f);
-      if (probability > 0.5 && probability * score > surest[pixel]) {
-        [labels[pixel], surest[pixel]] = [person + 1, probability * score];
+    // Where the corners of the ROI lie in the photo: nothing of the mask is outside of them.
+    const corners = [[0, 0], [side, 0], [0, side], [side, side]].map(([u, v]) => [
+      (e * (u - c) - b * (v - f)) / (a * e - b * d),
+      (a * (v - f) - d * (u - c)) / (a * e - b * d),
+    ]);
+    const [left, top] = [0, 1].map((i) => Math.max(Math.floor(Math.min(...corners.map((p) => p[i]))), 0));
+    const [right, bottom] = [0, 1].map((i) => Math.ceil(Math.max(...corners.map((p) => p[i]))));
+    for (let row = top; row < Math.min(bottom, height); row++) {
+      for (let column = left; column < Math.min(right, width); column++) {
+        const [x, y, pixel] = [column + 0.5, row + 0.5, row * width + column];
+        const probability = probabilityAt(roi, side, a * x + b * y + c, d * x + e * y + f);
+        if (probability > 0.5 && probability * score > surest[pixel]) {
+          labels[pixel] = person + 1;
+          surest[pixel] = probability * score;
+        }
       }
     }
   });

@@ -56,7 +56,9 @@ def alignment_picture(scene: Scene, settings: Settings, person: Person) -> np.nd
     pose[:, :2] *= scale
     matrices = np.asarray(rois.alignment.matrix) * np.asarray([*(1 / scale), 1], np.float32)
     probabilities = np.asarray(rois.probabilities)
-    (row,) = panels.alignment_panels(np.asarray(shown), pose[None], probabilities, matrices)
+    (row,) = panels.alignment_panels(
+        np.asarray(shown), pose[None], probabilities, matrices, scene.roi_stride
+    )
     return row
 
 
