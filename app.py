@@ -1,7 +1,8 @@
 """The page of this project as a Hugging Face Space runs it: `python app.py`."""
 
+from pose2seg_jax.errors import run_program
 from pose2seg_jax.program import app
 from pose2seg_jax.weights import files
 
 if __name__ == "__main__":
-    app.launch(files.load())
+    run_program(lambda: app.launch(files.load()))

@@ -57,6 +57,15 @@ def test_the_python_example_draws_the_masks_of_the_predictor(labels):
     assert labels.max() == len(result.masks) > 3
 
 
+def test_the_python_example_says_that_nobody_is_there(export, tmp_path):
+    PIL.Image.new("RGB", (300, 200)).save(tmp_path / "black.png")
+    files = export, tmp_path / "black.png", tmp_path / "masks.png"
+    command = [sys.executable, ROOT / "examples/onnx/masks.py", *files]
+    done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("nobody was found")
+    assert not np.asarray(PIL.Image.open(tmp_path / "masks.png")).any()
+
+
 @pytest.fixture
 def page(export, tmp_path):
     """The address of a folder with the page and all that it needs."""

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import onnxruntime
 import PIL.Image
+import PIL.ImageOps
 
 
 def letterbox(image: PIL.Image.Image, side: int) -> np.ndarray:
@@ -33,18 +34,26 @@ def main(export: str, photo: str, output: str) -> None:
     onnxruntime.set_default_logger_severity(3)  # errors only
     folder = pathlib.Path(export)
     about = json.loads((folder / "metadata.json").read_text())
+    if about["sampling"] != "pixel_centers" or "poses" not in about["graphs"]:
+        sys.exit(
+            f"{export}: this example is for networks that read at pixel centres, of poses by MoveNet"
+        )
     encode, segment, poses = (onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("encode", "segment", "poses"))  # fmt: skip
-    image = PIL.Image.open(photo).convert("RGB")
+    image = PIL.ImageOps.exif_transpose(PIL.Image.open(photo)).convert("RGB")
     size = np.asarray([image.height, image.width], np.float32)
     points, part_scores, scores = poses.run(None, {"image": letterbox(image, about["pose_image_size"]), "size": size})  # fmt: skip
     people = scores >= about["person_score_threshold"]
     visible = np.where(part_scores >= about["part_score_threshold"], 2, 0)[..., None]
     given = np.concatenate([points, visible], -1)[people].astype(np.float32)
+    labels = np.zeros((image.height, image.width), np.uint8)
+    if not len(given):
+        PIL.Image.fromarray(labels).save(output)
+        print(f"nobody was found in {photo}; {output} is empty")
+        return
     features = encode.run(None, {"image": letterbox(image, about["image_size"])})
     inputs = {f"features{i}": values for i, values in enumerate(features)}
     found, _, matrices = segment.run(None, {**inputs, "poses": given, "size": size})
-    surest = np.zeros((image.height, image.width), np.float32)
-    labels = np.zeros(surest.shape, np.uint8)
+    surest = np.zeros(labels.shape, np.float32)
     for number, (roi, matrix, score) in enumerate(zip(found, matrices, scores[people], strict=True), 1):  # fmt: skip
         how = PIL.Image.Transform.AFFINE, tuple(matrix.ravel()), PIL.Image.Resampling.BILINEAR
         probability = np.asarray(PIL.Image.fromarray(roi).transform(image.size, *how))

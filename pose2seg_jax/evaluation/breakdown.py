@@ -45,6 +45,22 @@ class PersonMask:
         """Labelled parts."""
         return int(np.sum(self.person.pose[:, 2] > 0))
 
+    def reasons(self) -> list[str]:
+        """Returns what may have made the mask wrong, as far as the annotation shows it; nothing where it does not."""
+        found = []
+        x, y = np.floor(self.person.pose[self.person.pose[:, 2] > 0, :2]).astype(int).T
+        height, width = self.person.segmentation["size"] if self.person.segmentation else (0, 0)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        if inside.any():
+            mask = mask_utils.decode(self.person.segmentation)
+            if np.mean(mask[y[inside], x[inside]]) < 0.5:
+                found.append("most labelled parts lie outside of the annotated mask")
+        if self.num_parts < _FEW_PARTS:
+            found.append("few labelled parts")
+        if self.overlap > _MUCH_OVERLAP:
+            found.append("another person's box overlaps")
+        return found
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -67,6 +83,7 @@ class Group:
     own: float
 
 
+_FEW_PARTS, _MUCH_OVERLAP = 4, 0.3  # of the first group of parts, and of the last of overlap
 # How persons are grouped: by what, and the limits between the groups. The first of a group counts, the last does not.
 _KINDS: dict[str, tuple[Callable[[PersonMask], float], tuple[float | int, ...]]] = {
     "root of the area, px": (lambda mask: mask.side, (0, 32, 48, 96, math.inf)),

@@ -191,6 +191,8 @@ def _bad_mask(mask: breakdown.PersonMask, images: os.PathLike) -> str:
         f"person {person.id}, image {image.id}: IoU {mask.iou:.2f}, own score {mask.score:.2f},"
         f" {mask.num_parts} labelled parts, {mask.side:.0f} px, box IoU with another {mask.overlap:.2f}"
     )
+    if reasons := mask.reasons():
+        caption += f". Perhaps because {' and '.join(reasons)}"
     return _figure(np.concatenate([np.asarray(cut) for cut in pair], axis=1), caption, largest=2)
 
 

@@ -15,7 +15,7 @@ from pose2seg_jax.prediction.pose_estimators import movenet_poses
 from pose2seg_jax.weights import movenet_files
 
 FORMAT = "pose2seg_jax export 1"
-PERSONS = "n"  # the axis whose size is chosen when a graph runs
+PERSONS = "n"  # the axis whose size, 1 or more, is chosen when a graph runs
 
 
 class Array(NamedTuple):
@@ -23,7 +23,7 @@ class Array(NamedTuple):
 
     Attributes:
         name: of it.
-        shape: its size along each axis; PERSONS for any number of persons.
+        shape: its size along each axis; PERSONS for any number of persons but none.
         dtype: "uint8" or "float32".
         means: what it holds.
     """
@@ -58,7 +58,7 @@ def graphs(network: Network, variables: Any, pose_variables: Any = None) -> tupl
         variables: its parameters and batch statistics.
         pose_variables: of MoveNet; None to leave `poses` out.
     """
-    network = dataclasses.replace(network, flip=False)
+    network = dataclasses.replace(network, flip=False, dtype="float32")
     variables = jax.device_get(variables)
     encoded = _encode(network, variables)
     made = [encoded, _segment(network, variables, encoded.outputs)]
@@ -87,19 +87,24 @@ def pose_variables(network: Network) -> Any:
 def metadata(network: Network, made: Sequence[Graph]) -> dict[str, Any]:
     """Returns what a program must know to use the graphs, ready for JSON."""
     spec = network.spec
+    centered = f"""RGB. Letterboxed: scaled so that it fits a square of {spec.image_size} pixels (whole pixels, rounded), centred on black; by half a\
+ pixel where the rest is odd. `poses` has a square of its own."""
+    of_2019 = f"RGB. Letterboxed to {spec.image_size} pixels as the CVPR 2019 version does, by OpenCV's warpAffine (docs/coordinates.md)."
+    poses = {
+        "pose_image_size": movenet_poses.SIDES[0],
+        "part_score_threshold": movenet_poses.PART_SCORE_THRESHOLD,
+        "person_score_threshold": movenet_poses.PERSON_SCORE_THRESHOLD,
+    }
     return {
         "format": FORMAT,
-        "image": f"RGB. Letterboxed: scaled so that it fits a square of {spec.image_size} pixels (whole pixels, rounded), centred on black; by half a"
-        " pixel where the rest is odd. `poses` has a square of its own.",
+        "image": centered if spec.sampling == "pixel_centers" else of_2019,
         "coordinates": "x to the right and y down, in pixels of the image before letterboxing; the centre of the first pixel is (0.5, 0.5).",
         "sampling": spec.sampling,
         "image_size": spec.image_size,
         "roi_size": spec.roi_size,
-        "pose_image_size": movenet_poses.SIDES[0],
         "parts": list(PART_NAMES),
         "visibility": "0 missing, 1 hidden, 2 visible",
-        "part_score_threshold": movenet_poses.PART_SCORE_THRESHOLD,
-        "person_score_threshold": movenet_poses.PERSON_SCORE_THRESHOLD,
+        **(poses if any(graph.name == "poses" for graph in made) else {}),
         "mask": "Where a person's probability, taken to the image by `matrices`, exceeds 0.5; of several persons, the one with the highest"
         " probability times pose score.",
         "graphs": {

@@ -34,7 +34,7 @@ def check(kind: str) -> None:
 
 
 def write(network: Network, variables: Any, kind: str, directory: pathlib.Path) -> list[str]:
-    """Writes the graphs of a network into a directory; returns the names of the files.
+    """Writes the graphs of a network into a directory; returns the names of the files. Nothing is written where one cannot be made.
 
     Args:
         network: the network.
@@ -51,12 +51,15 @@ def write(network: Network, variables: Any, kind: str, directory: pathlib.Path) 
     if not chosen.any_number:
         made = tuple(exports.with_persons(graph, 1) for graph in made)
     about = exports.metadata(network, made)
-    names = [METADATA]
-    paths.write_atomically(directory / METADATA, json.dumps(about, indent=1) + "\n")
-    for graph in made:
-        names.append(f"{graph.name}{chosen.suffix}")
-        paths.write_atomically(directory / names[-1], chosen.convert(graph, about))
-    return names
+    contents: dict[str, str | bytes] = {METADATA: json.dumps(about, indent=1) + "\n"}
+    contents |= {f"{graph.name}{chosen.suffix}": chosen.convert(graph, about) for graph in made}
+    for name, content in contents.items():
+        paths.write_atomically(directory / name, content)
+    for name in ("encode", "segment", "poses"):  # what an earlier export left would not fit
+        stale = directory / f"{name}{chosen.suffix}"
+        if stale.name not in contents:
+            stale.unlink(missing_ok=True)
+    return list(contents)
 
 
 def _to_stablehlo(graph: Graph, about: dict[str, Any]) -> bytes:

@@ -192,7 +192,10 @@ def export(command: Command) -> None:
     directory = paths.local(command.output, "--output")
     paths.make_directory(directory, "--output")
     trained = load_trained(command)
-    names = exporting.write(trained.network(), trained.weights.variables, command.format, directory)
+    predictor = Pose2SegPredictor(
+        trained.network(), trained.weights.variables
+    )  # refuses what cannot predict
+    names = exporting.write(predictor.network, trained.weights.variables, command.format, directory)
     print(f"{', '.join(names)} written to {directory}")
 
 

@@ -49,7 +49,7 @@ def load(name: str | os.PathLike, revision: str | None = None) -> Weights:
         offline = isinstance(error, hub.errors.LocalEntryNotFoundError)
         why = "the hub cannot be reached, and its cache does not hold it" if offline else f"holds no {WEIGHTS}"  # fmt: skip
         raise WeightsError(f"{name}: {why}.") from None
-    except (hub.errors.HfHubHTTPError, OSError) as error:
+    except _transport_errors(hub) as error:
         raise WeightsError(f"{name}: cannot be read from the hub: {_said(error)}.") from None
     return files.load(path)
 
@@ -74,7 +74,7 @@ def push(name: str, weights: Weights, *, private: bool = False) -> str:
             api.upload_folder(
                 repo_id=name, folder_path=folder, commit_message="A network of pose2seg_jax"
             )
-        except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
+        except (*_transport_errors(hub), hub.errors.HFValidationError) as error:
             raise WeightsError(f"{name}: cannot be uploaded: {_said(error)}.") from None
     return str(page)
 
@@ -121,6 +121,11 @@ It predicts the masks of the people in a photo, {finds}.
 def _plain(value: dict[str, Any]) -> str:
     """The options of a backbone or branch as words."""
     return ", ".join(f"{key} {found}" for key, found in value.items())
+
+
+def _transport_errors(hub: Any) -> tuple[type[Exception], ...]:
+    """What the client raises where the hub refuses or cannot be reached; its HTTP library changes with its version."""
+    return (OSError, *hub.errors.HfHubHTTPError.__bases__)
 
 
 def _said(error: Exception) -> str:

@@ -1,5 +1,7 @@
 """Groups of persons and their AP, by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import true_results
@@ -38,6 +40,24 @@ def test_everybody_has_the_iou_of_the_own_mask(dataset):
     for mask in masks:
         pairs = coco.occluded_pairs(mask.image, mask.overlap - 1e-6)
         assert mask.overlap == 0 or mask.person.id in {person.id for person in pairs}
+
+
+def test_reasons_are_what_the_annotation_shows(dataset):
+    image = next(image for image in dataset.images if len(image.posed) > 1)
+    masks = breakdown.person_masks([image], _results(dataset))
+    for mask in masks:
+        assert "most labelled parts lie outside of the annotated mask" not in mask.reasons()
+    pose = masks[0].person.pose.copy()
+    pose[:, :2] = 1.5  # the corner of the image, where nobody is
+    moved = dataclasses.replace(masks[0].person, pose=pose)
+    wrong = dataclasses.replace(masks[0], person=moved, overlap=0.5)
+    assert wrong.reasons() == [
+        "most labelled parts lie outside of the annotated mask",
+        "another person's box overlaps",
+    ]
+    pose[3:] = 0
+    few = dataclasses.replace(moved, pose=pose)
+    assert "few labelled parts" in dataclasses.replace(masks[0], person=few).reasons()
 
 
 def test_groups_count_their_own_persons_and_masks_only(dataset):

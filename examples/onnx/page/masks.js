@@ -4,6 +4,9 @@ const get = async (name) => (await fetch(`export/${name}`)).arrayBuffer();
 const about = JSON.parse(new TextDecoder().decode(await get("metadata.json")));
 ort.env.logLevel = "error";
 ort.env.wasm.wasmPaths = new URL("node_modules/onnxruntime-web/dist/", document.baseURI).href;
+if (about.sampling !== "pixel_centers" || !about.graphs.poses) {
+  throw new Error("this example is for networks that read at pixel centres, of poses by MoveNet");
+}
 const sessions = {};
 for (const name of ["poses", "encode", "segment"]) {
   sessions[name] = await ort.InferenceSession.create(await get(`${name}.onnx`));

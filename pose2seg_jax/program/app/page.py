@@ -22,6 +22,7 @@ Pose2Seg cuts people out by their poses. Click a joint, then click where it belo
 Your photo stays on the machine that serves this page."""
 _PANELS = """AffineAlign of the selected person, from left to right: pose and ROI, aligned photo, Skeleton Features, mask in the ROI, mask
 in the photo"""
+_HOUR = 3600  # after which photos, and scenes that nobody works on, are forgotten
 _HEIGHT = 640  # of the picture on the page, in pixels of the screen
 MOVE, PLACE = "Move a part", "Place parts one after another"
 _REACH = 0.03  # of the longer side: how near a click must be to a part
@@ -34,9 +35,9 @@ class Page:
         self._gradio, self._networks = gradio, networks
         part, person = networks.thresholds()
         examples = _example_photos()
-        with gradio.Blocks(title=_TITLE, analytics_enabled=False, fill_width=True) as self.blocks:
+        with gradio.Blocks(title=_TITLE, analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, _HOUR)) as self.blocks:  # fmt: skip
             gradio.Markdown(_ABOUT)
-            self._scene = gradio.State(None)
+            self._scene = gradio.State(None, time_to_live=_HOUR)
             self._selected = gradio.State(None)  # the number of a person
             self._held = gradio.State(False)  # whether a part was picked up
             with gradio.Row():
@@ -55,7 +56,9 @@ class Page:
                     )  # fmt: skip
                     self._photo.preprocess = _path
                     if examples:
-                        gradio.Examples(examples, self._photo, label="Examples")
+                        # `gradio.Examples` would make the component of the photo anew, without our reader.
+                        shown = gradio.Dataset(components=["image"], samples=[[path] for path in examples], type="index", label="Examples", elem_id="examples")  # fmt: skip
+                        shown.click(lambda index: examples[index], shown, self._photo, show_progress="hidden")  # fmt: skip
                     self._tool = gradio.Radio([MOVE, PLACE], value=MOVE, label="A click")
                     self._person = gradio.Dropdown(label="Person", elem_id="person")
                     names = [(n.replace("_", " "), i) for i, n in enumerate(PART_NAMES)]
@@ -160,6 +163,11 @@ class Page:
             raise UserError("Open the photo first.")
         scenes.read_people(change.scene, photo, file)
         change.selected, change.held = None, False
+        hidden = len(change.scene.people) - len(change.scene.shown(settings))
+        if hidden:
+            change.said = (
+                f"{hidden} more people of the file have a score below the person threshold."
+            )
 
     def _click(self, change: "_Change", settings: Settings, tool: str, pixel: list[int]) -> None:
         if change.scene is None:
@@ -169,9 +177,11 @@ class Page:
         if person is not None and (change.held or tool == PLACE):
             change.scene.place(person, change.part, x, y)
             change.held = False
-            if tool == PLACE:
-                change.part = (change.part + 1) % len(PART_NAMES)
+            if tool == PLACE and change.part + 1 < len(PART_NAMES):
+                change.part += 1
                 change.said = f"Next: {_name(change.part)}."
+            elif tool == PLACE:
+                change.tool, change.said = MOVE, "That was the last part."
             return
         reach = _REACH * max(change.scene.picture.shape)
         found = change.scene.nearest_part(x, y, reach, settings)

@@ -100,4 +100,9 @@ def read_people(scene: Scene, photo: str, pose_file: str) -> None:
     poses = found.poses.copy()
     poses[..., :2] /= scene.scale
     scores = np.ones(len(poses)) if found.scores is None else np.clip(found.scores, 0, 1)
-    scene.set_people(EstimatedPoses(poses, scores))
+    part_scores = (poses[..., 2] > 0).astype(np.float32)
+    if found.part_scores is not None:
+        part_scores = np.where(
+            np.isnan(found.part_scores), part_scores, np.clip(found.part_scores, 0, 1)
+        )
+    scene.set_people(EstimatedPoses(poses, scores, part_scores))
