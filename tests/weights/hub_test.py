@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -144,4 +145,15 @@ def test_an_upload_that_is_refused_is_told(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     with pytest.raises(WeightsError, match="me/people: cannot be uploaded: Token is required"):
+        Pose2SegPredictor.from_weights(tiny_weights()).push_to_hub("me/people")
+
+
+def test_a_hub_that_cannot_be_reached_is_told(monkeypatch):
+    """By the client's own transport, to a port where nobody listens."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    api = huggingface_hub.HfApi(endpoint=endpoint, token="none")
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    with pytest.raises(WeightsError, match="me/people: cannot be uploaded: "):
         Pose2SegPredictor.from_weights(tiny_weights()).push_to_hub("me/people")
