@@ -170,3 +170,9 @@ def test_nothing_is_fetched_from_elsewhere(browser, address):
     }
     elsewhere = {u for u in urls if not u.startswith((address, "data:", "blob:", "chrome"))}
     assert not elsewhere
+
+
+def test_the_package_alone_has_a_photo_to_begin_with():
+    assert (ROOT / "pose2seg_jax/program/app/example.jpg").read_bytes() == (
+        ROOT / "examples/tennis_couple.jpg"
+    ).read_bytes()

@@ -15,7 +15,10 @@ from pose2seg_jax.prediction.scene import Person, Scene, Settings
 from pose2seg_jax.program.app import pictures, scenes
 from pose2seg_jax.program.app.scenes import Networks
 
-_EXAMPLES = pathlib.Path(__file__).resolve().parents[3] / "examples"  # in a clone
+_CLONE = pathlib.Path(__file__).resolve().parents[3]
+_EXAMPLE = pathlib.Path(__file__).with_name(
+    "example.jpg"
+)  # one of the clone's, where only the package is installed
 _TITLE = "People by their poses"
 _ABOUT = """# People by their poses
 Pose2Seg cuts people out by their poses. Click a joint, then click where it belongs: the mask follows.
@@ -52,10 +55,10 @@ class Page:
                 with gradio.Column(scale=1, min_width=320):
                     self._photo = gradio.Image(
                         label="Photo", sources=["upload", "webcam", "clipboard"], type="filepath", height=220,
-                        value=examples[0] if examples else None, elem_id="photo",
+                        value=examples[0], elem_id="photo",
                     )  # fmt: skip
                     self._photo.preprocess = _path
-                    if examples:
+                    if len(examples) > 1:
                         # `gradio.Examples` would make the component of the photo anew, without our reader.
                         shown = gradio.Dataset(components=["image"], samples=[[path] for path in examples], type="index", label="Examples", elem_id="examples")  # fmt: skip
                         shown.click(lambda index: examples[index], shown, self._photo, show_progress="hidden")  # fmt: skip
@@ -282,5 +285,6 @@ def _told(gradio: Any, handle: Callable) -> Callable:
 
 
 def _example_photos() -> list[str]:
-    """Returns the photos to begin with; none where the package was installed without its clone."""
-    return sorted(str(path) for path in _EXAMPLES.glob("*.jpg"))
+    """Returns the photos to begin with."""
+    in_clone = sorted(_CLONE.glob("examples/*.jpg")) if (_CLONE / "main.py").is_file() else []
+    return [str(path) for path in in_clone or [_EXAMPLE]]
