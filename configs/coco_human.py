@@ -64,9 +64,8 @@ def get_config() -> ml_collections.ConfigDict:
     # image_size (ours).
     config.model.backbone_image_size = ml_collections.config_dict.placeholder(int)
     config.model.roi_size = 64  # side of the ROI and of the mask in it, in cells (paper)
-    config.model.roi_stride = (
-        1  # every so many of its cells, features are read and the branch computes (ours)
-    )
+    # Features are read, and the branch computes, at every so many of its cells (ours).
+    config.model.roi_stride = 1
     # Limbs that Skeleton Features draw: "paper" (11, 39 channels), "coco" (19, 55 channels) or "off".
     config.model.skeleton_features = "paper"
     config.model.image_in_roi = False  # align the image itself too (ours, for small networks)

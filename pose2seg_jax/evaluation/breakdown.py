@@ -1,7 +1,6 @@
 """Where masks are good and where not: person by person, and by size, labelled parts and overlap."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -84,11 +83,32 @@ class Group:
 
 
 _FEW_PARTS, _MUCH_OVERLAP = 4, 0.3  # of the first group of parts, and of the last of overlap
-# How persons are grouped: by what, and the limits between the groups. The first of a group counts, the last does not.
-_KINDS: dict[str, tuple[Callable[[PersonMask], float], tuple[float | int, ...]]] = {
-    "root of the area, px": (lambda mask: mask.side, (0, 32, 48, 96, math.inf)),
-    "labelled parts": (lambda mask: mask.num_parts, (1, 4, 8, 12, 15, 18)),
-    "largest box IoU with another": (lambda mask: mask.overlap, (0, 0.1, 0.3, 1.01)),
+_Groups = tuple[tuple[str, float | int, float | int], ...]
+# How persons are grouped: by what, and of each group its label, the lowest value, and the value from which on it ends.
+KINDS: dict[str, tuple[Callable[[PersonMask], float | int], _Groups]] = {
+    "root of the area, px": (
+        lambda mask: mask.side,
+        (
+            ("0 to 32", 0, 32),
+            ("32 to 48", 32, 48),
+            ("48 to 96", 48, 96),
+            ("96 and more", 96, math.inf),
+        ),
+    ),
+    "labelled parts": (
+        lambda mask: mask.num_parts,
+        (
+            ("1 to 3", 1, 4),
+            ("4 to 7", 4, 8),
+            ("8 to 11", 8, 12),
+            ("12 to 14", 12, 15),
+            ("15 to 17", 15, 18),
+        ),
+    ),
+    "largest box IoU with another": (
+        lambda mask: mask.overlap,
+        (("0 to 0.1", 0, 0.1), ("0.1 to 0.3", 0.1, 0.3), ("0.3 and more", 0.3, math.inf)),
+    ),
 }
 
 
@@ -102,42 +122,29 @@ def person_masks(
         results: with `person_id`, the annotation whose pose was used, and the pose itself as `keypoints`.
     """
     by_person = {entry["person_id"]: entry for entry in results}
+    ious = coco_protocol.person_ious(images, results)
     made = []
     for image in images:
         for person, overlap in zip(image.posed, coco.largest_overlaps(image), strict=True):
-            if person.id not in by_person:
-                continue
-            entry = by_person[person.id]
-            iou = mask_utils.iou([entry["segmentation"]], [person.segmentation], [0])[0, 0]
-            pose = coco.parse_keypoints(entry["keypoints"], f"the result of person {person.id}")
-            mask = PersonMask(
-                image,
-                person,
-                pose,
-                entry["segmentation"],
-                entry["score"],
-                float(iou),
-                float(overlap),
-            )
-            made.append(mask)
+            if person.id in ious:
+                entry = by_person[person.id]
+                pose = coco.parse_keypoints(entry["keypoints"], f"the result of person {person.id}")
+                mask, score = entry["segmentation"], entry["score"]
+                made.append(
+                    PersonMask(image, person, pose, mask, score, ious[person.id], float(overlap))
+                )
     return made
 
 
 def groups(masks: Sequence[PersonMask]) -> list[Group]:
     """Returns the groups of each kind that anybody belongs to."""
     made = []
-    for kind, (value, limits) in _KINDS.items():
-        for low, high in itertools.pairwise(limits):
+    for kind, (value, limits) in KINDS.items():
+        for label, low, high in limits:
             some = [mask for mask in masks if low <= value(mask) < high]
             if some:
-                made.append(_group(kind, _label(low, high, limits), some))
+                made.append(_group(kind, label, some))
     return made
-
-
-def _label(low: float | int, high: float | int, limits: Sequence[float | int]) -> str:
-    if high == limits[-1]:
-        return f"{low:g} and more"
-    return f"{low:g} to {high - 1:g}" if limits[0] == 1 else f"{low:g} to {high:g}"  # whole numbers
 
 
 def _group(kind: str, label: str, masks: Sequence[PersonMask]) -> Group:

@@ -380,14 +380,26 @@ def _scored_as_poses(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return [{**entry, "score": entry.get("pose_score", entry["score"])} for entry in results]
 
 
-def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]) -> float:
+def person_ious(
+    images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]
+) -> dict[int, float]:
+    """Returns the IoU of each annotated person with the mask of its own pose, by annotation id.
+
+    Args:
+        images: that were evaluated.
+        results: with `person_id`, the annotation whose pose was used; a person without a result is left out.
+    """
     masks = {entry["person_id"]: entry["segmentation"] for entry in results}
-    ious = [
-        mask_utils.iou([masks[person.id]], [person.segmentation], [0])[0, 0]
+    return {
+        person.id: float(mask_utils.iou([masks[person.id]], [person.segmentation], [0])[0, 0])
         for image in images
         for person in image.posed
         if person.id in masks
-    ]
+    }
+
+
+def _mean_iou(images: Sequence[coco.Image], results: Sequence[Mapping[str, Any]]) -> float:
+    ious = list(person_ious(images, results).values())
     return float(np.mean(ious)) if ious else float("nan")
 
 

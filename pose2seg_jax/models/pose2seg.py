@@ -103,9 +103,7 @@ class Pose2Seg(nn.Module):
         matrices = jnp.where(valid[:, None, None], matrices, jnp.eye(2, 3, dtype=matrices.dtype))
         # The features are read at every so many cells of the ROI.
         cells = spec.roi_size // spec.roi_stride
-        to_cells = matrices
-        if spec.roi_stride > 1:
-            to_cells = geometry.compose(geometry.scaling(1 / spec.roi_stride), matrices)
+        to_cells = geometry.compose(geometry.scaling(1 / spec.roi_stride), matrices)
         stride = STRIDE * spec.image_size / spec.backbone_image_size
         side = features.maps.shape[1]
         from_features = spec.convention.from_features(to_cells, stride, side)

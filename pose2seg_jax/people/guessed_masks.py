@@ -67,13 +67,13 @@ def guesses(
     made: list[dict[str, Any]] = []
     left_out: collections.Counter[str] = collections.Counter()
     for image in posed.images:
-        ours = known.get(image.id, image)
-        if (ours.height, ours.width) != (image.height, image.width):
+        ours = known.get(image.id)
+        if ours is not None and (ours.height, ours.width) != (image.height, image.width):
             raise coco.CocoError(
                 f"{posed.path}: image {image.id} is {image.width}x{image.height}, but {ours.width}x{ours.height} in"
                 f" {annotated.path}."
             )
-        persons = known[image.id].persons if image.id in known else ()
+        persons = ours.persons if ours is not None else ()
         for person in image.posed:
             if _is_among(person, persons):
                 left_out["mask is annotated"] += 1
@@ -102,11 +102,11 @@ def write(
         UserError: a file cannot be used, or the directory is there already.
     """
     sources = {split: coco_layout.annotation_file(coco_dir, split) for split in coco_layout.SPLITS}
-    content = json_files.load(sources["train"])
+    content, more = json_files.load(sources["train"]), json_files.load(poses)
     entries = json_files.load(results)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise coco.CocoError(f"{results}: is no COCO results file; it must be a list of objects.")
-    made = guesses(coco.read(sources["train"], content), coco.read(poses), entries)
+    made = guesses(coco.read(sources["train"], content), coco.read(poses, more), entries)
     if not made.annotations:
         raise coco.CocoError(
             f"{results}: holds no mask for a person of {poses} that can be used: {made.left_out}."
@@ -114,10 +114,9 @@ def write(
     target = paths.local(output, "--output")
     if target.exists():
         raise coco.CocoError(f"{output}: is there already; name another --output.")
-    more = {image["id"]: image for image in json_files.load(poses)["images"]}
     there = {image["id"] for image in content["images"]}
     used = {entry["image_id"] for entry in made.annotations} - there
-    content["images"] += [more[image_id] for image_id in sorted(used)]
+    content["images"] += [image for image in more["images"] if image["id"] in used]
     content["annotations"] += made.annotations
     coco.read(sources["train"], content)  # as training will
     (target / "annotations").mkdir(parents=True)
@@ -167,8 +166,9 @@ def _trusted_mask(
     rows = slice(max(math.floor(y), 0), math.ceil(y + height))
     columns = slice(max(math.floor(x), 0), math.ceil(x + width))
     cut[rows, columns] = guess[rows, columns]
-    for other in others:
-        cut[mask_utils.decode(coco.mask_or_box(image, other)) > 0] = 0
+    if others:
+        taken = mask_utils.merge([coco.mask_or_box(image, other) for other in others])
+        cut[mask_utils.decode(taken) > 0] = 0
     mask = mask_utils.encode(np.asfortranarray(cut))
     filled = mask_utils.iou(mask_utils.toBbox(mask)[None], person.bbox[None], [0])[0, 0]
     return mask if filled > EXTENT_IOU else None

@@ -15,6 +15,11 @@ from pose2seg_jax.prediction.pose_estimators import movenet_poses
 from pose2seg_jax.weights import movenet_files
 
 FORMAT = "pose2seg_jax export 1"
+# How an image is fitted into its square, by `NetworkSpec.sampling`.
+_LETTERBOXES = {
+    "pixel_centers": "scaled to whole pixels, rounded, so that it fits, and centred on black; by half a pixel where the rest is odd",
+    "pixel_indices": "as the CVPR 2019 version does, by OpenCV's warpAffine (docs/coordinates.md)",
+}
 PERSONS = "n"  # the axis whose size, 1 or more, is chosen when a graph runs
 
 
@@ -87,9 +92,6 @@ def pose_variables(network: Network) -> Any:
 def metadata(network: Network, made: Sequence[Graph]) -> dict[str, Any]:
     """Returns what a program must know to use the graphs, ready for JSON."""
     spec = network.spec
-    centered = f"""RGB. Letterboxed: scaled so that it fits a square of {spec.image_size} pixels (whole pixels, rounded), centred on black; by half a\
- pixel where the rest is odd. `poses` has a square of its own."""
-    of_2019 = f"RGB. Letterboxed to {spec.image_size} pixels as the CVPR 2019 version does, by OpenCV's warpAffine (docs/coordinates.md)."
     poses = {
         "pose_image_size": movenet_poses.SIDES[0],
         "part_score_threshold": movenet_poses.PART_SCORE_THRESHOLD,
@@ -97,7 +99,7 @@ def metadata(network: Network, made: Sequence[Graph]) -> dict[str, Any]:
     }
     return {
         "format": FORMAT,
-        "image": centered if spec.sampling == "pixel_centers" else of_2019,
+        "image": f"RGB. Letterboxed to {spec.image_size} pixels: {_LETTERBOXES[spec.sampling]}. `poses` has a square of its own.",
         "coordinates": "x to the right and y down, in pixels of the image before letterboxing; the centre of the first pixel is (0.5, 0.5).",
         "sampling": spec.sampling,
         "image_size": spec.image_size,

@@ -55,10 +55,8 @@ def write(network: Network, variables: Any, kind: str, directory: pathlib.Path) 
     contents |= {f"{graph.name}{chosen.suffix}": chosen.convert(graph, about) for graph in made}
     for name, content in contents.items():
         paths.write_atomically(directory / name, content)
-    for name in ("encode", "segment", "poses"):  # what an earlier export left would not fit
-        stale = directory / f"{name}{chosen.suffix}"
-        if stale.name not in contents:
-            stale.unlink(missing_ok=True)
+    if poses is None:  # those that an earlier export left would not fit
+        (directory / f"poses{chosen.suffix}").unlink(missing_ok=True)
     return list(contents)
 
 

@@ -192,9 +192,8 @@ def export(command: Command) -> None:
     directory = paths.local(command.output, "--output")
     paths.make_directory(directory, "--output")
     trained = load_trained(command)
-    predictor = Pose2SegPredictor(
-        trained.network(), trained.weights.variables
-    )  # refuses what cannot predict
+    # The predictor refuses networks that cannot predict.
+    predictor = Pose2SegPredictor(trained.network(), trained.weights.variables)
     names = exporting.write(predictor.network, trained.weights.variables, command.format, directory)
     print(f"{', '.join(names)} written to {directory}")
 

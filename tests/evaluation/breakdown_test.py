@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from conftest import true_results
+from pycocotools import mask as mask_utils
 
 from pose2seg_jax.evaluation import breakdown, charts, coco_protocol
 from pose2seg_jax.people import coco
@@ -26,7 +27,7 @@ def _results(dataset, wrong=()):
         if person.id in wrong:
             mask = np.zeros(size, np.uint8, order="F")
             mask[0, 0] = 1
-            entry["segmentation"] = breakdown.mask_utils.encode(mask)
+            entry["segmentation"] = mask_utils.encode(mask)
     return results
 
 
@@ -75,7 +76,7 @@ def test_groups_count_their_own_persons_and_masks_only(dataset):
 
 
 def test_all_persons_in_one_group_have_the_ap_of_the_table(dataset, monkeypatch):
-    monkeypatch.setattr(breakdown, "_KINDS", {"all": (lambda mask: 1, (0, 2))})
+    monkeypatch.setattr(breakdown, "KINDS", {"all": (lambda mask: 1, (("0 and more", 0, 2),))})
     several = next(image for image in dataset.images if len(image.posed) > 1)
     results = _results(dataset, {several.posed[-1].id})  # of equal scores, the first counts first
     rows = coco_protocol.evaluate_results(dataset.images, results, "ours", annotated=True).rows

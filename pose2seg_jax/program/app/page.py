@@ -16,9 +16,8 @@ from pose2seg_jax.program.app import pictures, scenes
 from pose2seg_jax.program.app.scenes import Networks
 
 _CLONE = pathlib.Path(__file__).resolve().parents[3]
-_EXAMPLE = pathlib.Path(__file__).with_name(
-    "example.jpg"
-)  # one of the clone's, where only the package is installed
+# One of the clone's photos, where only the package is installed.
+_EXAMPLE = pathlib.Path(__file__).with_name("example.jpg")
 _TITLE = "People by their poses"
 _ABOUT = """# People by their poses
 Pose2Seg cuts people out by their poses. Click a joint, then click where it belongs: the mask follows.
