@@ -10,7 +10,7 @@ DEMO ?= runs/demo
 COMPARE ?= runs/compare
 DEMO_DATA = --config=configs/synthetic.py --config.dataset.data_dir=$(DEMO)/data
 
-.PHONY: test test-slow lint demo compare clean
+.PHONY: test test-slow lint demo compare faults clean
 
 $(VENV)/installed: requirements.txt requirements-dev.txt $(LOCK)
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +48,11 @@ demo: $(VENV)/installed
 # Alignment by pose against alignment by box, with and without NMS.
 compare: $(VENV)/installed
 	$(BIN)/python benchmarks/compare.py --workdir=$(COMPARE)
+
+# Faults that are injected into real trainings, and what they cost (docs/training.md has a table).
+TIMES ?= 50
+faults: $(VENV)/installed
+	$(BIN)/python -m benchmarks.faults --times=$(TIMES)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -29,9 +29,9 @@ def _decode_only(builder):
         )
         return tf.reduce_max(tf.io.decode_jpeg(example["image"], 3, dct_method="INTEGER_ACCURATE"))
 
-    files = [str(path) for path in builder.info.splits["train"].filepaths]
-    records = tf.data.TFRecordDataset(files).repeat()
-    decoded = records.map(load, num_parallel_calls=pipeline.PARALLEL_CALLS).prefetch(16)
+    records = pipeline.open_records(builder)
+    kept = tf.data.Dataset.from_tensor_slices(list(records)).cache().repeat()  # in memory
+    decoded = kept.map(load, num_parallel_calls=pipeline.PARALLEL_CALLS).prefetch(16)
     return decoded.with_options(pipeline.OPTIONS).as_numpy_iterator()
 
 

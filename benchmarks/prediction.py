@@ -58,9 +58,8 @@ def _network_alone(predictor: Pose2SegPredictor, image: np.ndarray, poses: np.nd
     placed = geometry.apply_to_poses(to_canvas, poses.astype(np.float32))
     index, valid = np.zeros(len(poses), np.int32), np.ones(len(poses), bool)
     run: Any = jax.jit(network.model.apply)
-    return lambda: run(
-        predictor.variables, canvas, placed, matrices, index, valid
-    ).block_until_ready()
+    arguments = (predictor.variables, canvas, placed, matrices, index, valid)
+    return lambda: jax.block_until_ready(run(*arguments))
 
 
 def _folder(predictor: Pose2SegPredictor, dataset: coco.Dataset) -> tuple[float, float]:

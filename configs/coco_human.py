@@ -113,6 +113,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.warmup_steps = 1000  # (authors' code) from a third of the rate
     config.optimizer.decay_steps = (15 * 14150, 20 * 14150)  # x 0.1 each (authors' code)
     config.optimizer.weight_decay = 0.0  # (authors' code)
+    config.optimizer.clip_norm = 0.0  # longer gradients are scaled to this norm (ours); 0 for never
+    # A step whose loss or gradient is no number changes nothing; more than so many in a row end the training (ours).
+    config.optimizer.max_skipped = 10
 
     # Steps between two of each; 0 for only at the end.
     config.log_every = 50

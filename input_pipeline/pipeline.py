@@ -1,12 +1,14 @@
 """The tf.data stream of training examples: whole images or crops, and the persons in them.
 
-The order of the examples is a pure function of the seed and of the position in the stream, and so is their
+The order of the examples is a pure function of the seed and of the position in the stream (order.py), and so is their
 augmentation, on the device (pose2seg_jax.training.augment): the data position of a checkpoint is one integer, the
-number of examples consumed. It can be resumed with another number of processes or devices.
+number of examples consumed. It can be resumed with another number of processes or devices. Records are read by their number:
+a process reads its own share only, and to resume costs nothing.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -14,10 +16,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from input_pipeline import crops as crop_views
 from input_pipeline.coco_human.coco_human_dataset_builder import MASK_SIDE
 from input_pipeline.crops import CropOptions
+from input_pipeline.order import Order, count_groups
 from pose2seg_jax import parallel, random_roots
 from pose2seg_jax.people.batches import MAX_POSES, BatchIds, TrainBatch
 
@@ -85,7 +89,7 @@ def train_batches(
     Args:
         builder: a prepared `coco_human` builder of the split "train".
         options: what the stream delivers.
-        position: examples already consumed, by all processes together.
+        position: examples already consumed, by all processes together; whole batches.
         num_devices: devices of this process.
         process_index: of this process.
         process_count: of all processes.
@@ -93,24 +97,46 @@ def train_batches(
     Raises:
         UserError: a batch cannot be shared equally by the devices.
     """
+    size, slots = options.batch_size, options.persons_per_batch
     devices = num_devices * process_count
-    images = parallel.per_device("batch_size", options.batch_size, devices)
-    persons = parallel.per_device("persons_per_batch", options.persons_per_batch, devices)
-    dataset = _endless_records(builder, options.seed, position)
-    dataset = dataset.enumerate(position).shard(process_count, process_index)
-    features = builder.info.features
+    for field, total in (("batch_size", size), ("persons_per_batch", slots)):
+        parallel.per_device(field, total, devices)
+    groups = count_groups(size, slots, devices)
+    order = Order(options.seed, persons_of_records(builder), size, groups)
+    own = slice(*(groups * index // process_count for index in (process_index, process_index + 1)))
 
-    def load(index, record):
+    def batches() -> Iterator[np.ndarray]:
+        for number in itertools.count(position // size):
+            yield np.stack([values[own].ravel() for values in order.batch(number)], axis=-1)
+
+    records, features = open_records(builder), builder.info.features
+
+    def load(pair):
+        record = tf.numpy_function(records.__getitem__, [pair[0]], tf.string, stateful=False)
+        record.set_shape([])
         example = features.deserialize_example(
             record, decoders={"image": tfds.decode.SkipDecoding()}
         )
-        return read_example(example, index, options) | {"example": tf.cast(index, tf.uint32)}
+        return read_example(example, pair[1], options) | {"example": tf.cast(pair[1], tf.uint32)}
 
+    pairs = tf.TensorSpec([size // process_count, 2], tf.int64)
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=pairs).unbatch()
     dataset = dataset.map(load, num_parallel_calls=PARALLEL_CALLS)
-    dataset = dataset.ragged_batch(images, drop_remainder=True)
-    dataset = dataset.map(lambda batch: _pack(batch, persons, options.seed))
+    dataset = dataset.ragged_batch(size // groups, drop_remainder=True)
+    dataset = dataset.map(lambda group: _pack(group, slots // groups, options.seed))
+    dataset = dataset.batch(groups // devices, drop_remainder=True).map(_join)
     dataset = dataset.batch(num_devices, drop_remainder=True)
     return dataset.prefetch(2).with_options(OPTIONS).as_numpy_iterator()
+
+
+def open_records(builder: tfds.core.DatasetBuilder) -> ArrayRecordDataSource:
+    """Returns the serialised examples of the split "train", by their number."""
+    return ArrayRecordDataSource([str(path) for path in builder.info.splits["train"].filepaths])
+
+
+def persons_of_records(builder: tfds.core.DatasetBuilder) -> np.ndarray:
+    """Returns how many persons each record holds."""
+    return np.asarray(builder.info.metadata["persons"])
 
 
 def read_example(
@@ -164,7 +190,7 @@ def read_example(
 
 
 def _pack(batch: dict[str, Any], slots: int, seed: int) -> tuple[TrainBatch, BatchIds]:
-    """The persons of a ragged batch in a fixed number of slots; more than fit are drawn at random.
+    """The persons of a group of images in a fixed number of slots; more than fit are drawn at random.
 
     Also those that the augmentation will push off the canvas: that shows on the device only.
     """
@@ -195,6 +221,18 @@ def _pack(batch: dict[str, Any], slots: int, seed: int) -> tuple[TrainBatch, Bat
     return packed, BatchIds(batch["image_id"], ids)
 
 
+def _join(groups: TrainBatch, ids: BatchIds) -> tuple[TrainBatch, BatchIds]:
+    """The groups of a device as one batch."""
+    images = tf.shape(groups.frames)[1]
+    first = tf.range(tf.shape(groups.frames)[0])[:, None] * images
+    groups = groups._replace(image_index=groups.image_index + first)
+
+    def flat(values: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(values, tf.concat([[-1], tf.shape(values)[2:]], axis=0))
+
+    return TrainBatch(*map(flat, groups)), BatchIds(*map(flat, ids))
+
+
 def _fill(values: tf.Tensor, slots: int) -> tf.Tensor:
     """Values in a fixed number of slots, zeros behind them."""
     rest = slots - tf.shape(values)[0]
@@ -206,31 +244,6 @@ def _seed(seed: int, root: random_roots.Root, number: tf.Tensor) -> tf.Tensor:
     """The seed of TensorFlow's stateless functions for one use and one example."""
     start = tf.constant([seed, random_roots.number(root)], tf.int64)
     return tf.random.experimental.stateless_fold_in(start, tf.cast(number, tf.int64))
-
-
-def _endless_records(
-    builder: tfds.core.DatasetBuilder, seed: int, position: int
-) -> tf.data.Dataset:
-    """Serialised training examples, shuffled anew in every epoch, from `position` on."""
-    files = _files(builder, "train")
-    size = builder.info.splits["train"].num_examples
-
-    def epoch(number):
-        # One seed per epoch makes its order independent of where the stream was started.
-        start = _seed(seed, "order", number)
-        order = tf.random.stateless_uniform([], start, maxval=2**31 - 1, dtype=tf.int64)
-        names = tf.data.Dataset.from_tensor_slices(files)
-        names = names.shuffle(len(files), seed=order, reshuffle_each_iteration=False)
-        return tf.data.TFRecordDataset(names).shuffle(
-            min(size, 4096), seed=order, reshuffle_each_iteration=False
-        )
-
-    epochs = tf.data.Dataset.range(position // size, np.iinfo(np.int64).max)
-    return epochs.flat_map(epoch).skip(position % size)
-
-
-def _files(builder: tfds.core.DatasetBuilder, split: str) -> list[str]:
-    return [str(path) for path in builder.info.splits[split].filepaths]
 
 
 def _decode(encoded: tf.Tensor, ratio: int = 1) -> tf.Tensor:

@@ -4,6 +4,7 @@ State is replicated, batches have a leading device axis. `out_axes=None` takes a
 device on trust; tests/parallel_test.py checks that all devices hold the same.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -121,6 +122,13 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.device_get(x) if isinstance(x, jax.Array) else x, tree)
 
 
+def is_asked_to_end(step: int) -> bool:
+    """Returns whether all processes end after this step, because one of them got SIGTERM; every process asks every step."""
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
 def check_same(what: str, value: int) -> None:
     """Whether all processes have the same number.
 
@@ -148,6 +156,41 @@ def first_process_first(name: str, function: Callable[[], Any]) -> Any:
     finally:  # also where it fails: the others then fail with the same words
         if first:
             wait_for_all(name)
+
+
+def share(function: Callable[[int, int], Any]) -> list[Any]:
+    """Calls a function in every process with the index of the process and their number, and returns all results, in order.
+
+    Args:
+        function: returns its part of the work, as what JSON can hold.
+
+    Raises:
+        UserError: it raised an error in another process. The error of this process is raised as it is.
+    """
+    index, count = processes()
+    if count == 1:
+        return [function(0, 1)]
+    from jax.experimental import multihost_utils
+
+    own, outcome = None, {}
+    try:
+        outcome["result"] = function(index, count)
+    except Exception as error:  # the others must not wait for ever
+        own, outcome = error, {"error": f"process {index}: {error}"}
+    data = np.frombuffer(json.dumps(outcome).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.asarray(len(data)))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(data)] = data
+    gathered = multihost_utils.process_allgather(padded)
+    outcomes = [
+        json.loads(row[:length].tobytes()) for row, length in zip(gathered, lengths, strict=True)
+    ]
+    if own is not None:
+        raise own
+    for other in outcomes:
+        if "error" in other:
+            raise UserError(f"another process of this run failed: {other['error']}")
+    return [other["result"] for other in outcomes]
 
 
 def wait_for_all(name: str) -> None:

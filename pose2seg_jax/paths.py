@@ -1,9 +1,11 @@
 """Paths as users write them: `~` is the home directory, and some may be in a bucket (gs://)."""
 
+import contextlib
 import os
 import pathlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import IO
 
 from etils import epath
 
@@ -90,6 +92,51 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
         _write_local(pathlib.Path(target), data)
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror}.") from None
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, *, busy: str | None = None) -> Iterator[None]:
+    """Keeps other processes out of what a lock file stands for, while in the block.
+
+    The system lets go of the lock when the process ends, however it ends. In a bucket, and where the system has no such
+    locks, nobody is kept out.
+
+    Args:
+        path: of the lock file; it is made, and stays.
+        busy: what to say where another process is in its block; None to wait for it.
+
+    Raises:
+        UserError: another process is in its block, with the words of `busy`; or the file cannot be written.
+    """
+    target = resolve(path)
+    if os.fspath(target).startswith(_SCHEMES):
+        yield
+        return
+    try:
+        file = open(target, "ab")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror}.") from None
+    with file:
+        lock(file, busy)
+        yield
+
+
+def lock(file: IO[bytes], busy: str | None = None) -> None:
+    """Locks an open file, see `locked`.
+
+    Raises:
+        UserError: another process holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+    except BlockingIOError:
+        raise UserError(str(busy)) from None
+    except OSError:  # a file system without locks
+        return
 
 
 def remove_partial(files: Iterable[pathlib.Path]) -> None:

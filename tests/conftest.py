@@ -270,6 +270,41 @@ def tiny_weights(seed: int = 0, **fields: object):
     return random_weights(tiny_spec(**fields), seed)
 
 
+def drawn_batch(rng):
+    """A `TrainBatch` of four images with up to two persons each; some slots are empty."""
+    from pose2seg_jax.people.batches import TrainBatch
+
+    poses = np.stack([standing_pose(rng.uniform(0, 20), rng.uniform(0, 10), 50) for _ in range(8)])
+    masks = np.zeros((8, 256, 256), np.uint8)
+    for mask, pose in zip(masks, poses, strict=True):
+        x0, y0, x1, y1 = (*pose[:, :2].min(0), *pose[:, :2].max(0))
+        mask[int(y0) : int(y1), int(x0) : int(x1)] = 1
+    identity = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
+    return TrainBatch(
+        frames=rng.randint(0, 255, (4, 80, 80, 3)).astype(np.uint8),
+        to_frame=np.stack([identity] * 4),
+        sizes=np.full((4, 2), 64, np.float32),
+        views=np.full((4, 4), [0, 0, 64, 64], np.float32),
+        example=np.arange(4, dtype=np.uint32),
+        poses=poses,
+        masks=np.packbits(masks.reshape(8, -1), axis=-1),
+        to_mask=np.stack([identity] * 8),
+        image_index=np.array([0, 0, 1, 1, 2, 2, 3, 3], np.int32),
+        # Devices hold different numbers of persons.
+        valid=np.array([1, 1, 1, 0, 0, 0, 1, 1], bool),
+        person_key=np.arange(11, 19, dtype=np.uint32),
+        image_poses=poses.reshape(4, 2, 17, 3),
+        ignored=np.packbits(masks[::2].reshape(4, -1), axis=-1),
+        to_ignored=np.stack([identity] * 4),
+    )
+
+
+def split_batch(batch, devices):
+    """A batch with a leading axis of devices."""
+    split = type(batch)(*(v.reshape(devices, -1, *v.shape[1:]) for v in batch))
+    return split._replace(image_index=split.image_index % split.frames.shape[1])
+
+
 def augment_options(config):
     """The options of a config's augmentation."""
     from pose2seg_jax.training.options import TrainOptions

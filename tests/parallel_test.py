@@ -5,47 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import count_compilations, standing_pose, tiny_config, tiny_weights
+from conftest import count_compilations, drawn_batch, split_batch, tiny_config, tiny_weights
 
 from pose2seg_jax import parallel
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import NetworkSpec
-from pose2seg_jax.people.batches import TrainBatch
 from pose2seg_jax.training.optimizer import create_optimizer
 from pose2seg_jax.training.options import TrainOptions
 from pose2seg_jax.training.state import create_state
 from pose2seg_jax.training.step import make_train_step
-
-
-def _batch(rng):
-    poses = np.stack([standing_pose(rng.uniform(0, 20), rng.uniform(0, 10), 50) for _ in range(8)])
-    masks = np.zeros((8, 256, 256), np.uint8)
-    for mask, pose in zip(masks, poses, strict=True):
-        x0, y0, x1, y1 = (*pose[:, :2].min(0), *pose[:, :2].max(0))
-        mask[int(y0) : int(y1), int(x0) : int(x1)] = 1
-    identity = np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)
-    return TrainBatch(
-        frames=rng.randint(0, 255, (4, 80, 80, 3)).astype(np.uint8),
-        to_frame=np.stack([identity] * 4),
-        sizes=np.full((4, 2), 64, np.float32),
-        views=np.full((4, 4), [0, 0, 64, 64], np.float32),
-        example=np.arange(4, dtype=np.uint32),
-        poses=poses,
-        masks=np.packbits(masks.reshape(8, -1), axis=-1),
-        to_mask=np.stack([identity] * 8),
-        image_index=np.array([0, 0, 1, 1, 2, 2, 3, 3], np.int32),
-        # Devices hold different numbers of persons.
-        valid=np.array([1, 1, 1, 0, 0, 0, 1, 1], bool),
-        person_key=np.arange(11, 19, dtype=np.uint32),
-        image_poses=poses.reshape(4, 2, 17, 3),
-        ignored=np.packbits(masks[::2].reshape(4, -1), axis=-1),
-        to_ignored=np.stack([identity] * 4),
-    )
-
-
-def _split(batch, devices):
-    split = TrainBatch(*(v.reshape(devices, -1, *v.shape[1:]) for v in batch))
-    return split._replace(image_index=split.image_index % split.frames.shape[1])
 
 
 def _step(config, optimizer):
@@ -80,14 +48,14 @@ def test_four_devices_equal_one_and_compile_once(tmp_path):
     assert config.augment.roi_rotation
     optimizer = _recording_sgd(0.1)
     step = _step(config, optimizer)
-    batch = _batch(np.random.RandomState(0))
+    batch = drawn_batch(np.random.RandomState(0))
 
     states, metrics = [], []
     for count in (1, 4):
         state = _state(optimizer)
         run = parallel.train_step(step, jax.devices()[:count])
         state = parallel.replicate(state) if count > 1 else state
-        state, measured = run(state, _split(batch, count))
+        state, measured = run(state, split_batch(batch, count))
         states.append(parallel.to_host(state))
         metrics.append(parallel.to_host(measured))
     assert metrics[0]["loss"] > 0.1
@@ -99,7 +67,7 @@ def test_four_devices_equal_one_and_compile_once(tmp_path):
         assert max(np.abs(x).max() for x in jax.tree.leaves(differences)) <= 1e-5, name
         assert _norm(differences) <= 1e-4 * _norm(one), name
     # Later steps, with other numbers of persons, compile nothing.
-    split = _split(_batch(np.random.RandomState(1)), 4)
+    split = split_batch(drawn_batch(np.random.RandomState(1)), 4)
     split = split._replace(valid=split.valid & (np.arange(2) < 1))
     with count_compilations() as compiled:
         state, measured = run(state, split)
@@ -120,7 +88,7 @@ def test_every_device_holds_the_same_state(tmp_path):
     spec = NetworkSpec.from_config(config.model)
     optimizer = create_optimizer(options.optimizer, options.num_steps, spec)
     step = _step(config, optimizer)
-    split = _split(_batch(np.random.RandomState(1)), 4)
+    split = split_batch(drawn_batch(np.random.RandomState(1)), 4)
     state = _state(optimizer)
     # Without out_axes=None each device's own result can be seen.
     states, metrics = jax.pmap(

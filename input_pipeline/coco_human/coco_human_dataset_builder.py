@@ -25,6 +25,7 @@ from pose2seg_jax.people.batches import MAX_POSES
 from pose2seg_jax.people.parts import NUM_PARTS
 
 MASK_SIDE = 256  # of the square that holds a person's mask
+FILE_FORMAT = "array_record"  # whose records can be read in any order
 
 
 def encoded_image(path: epath.Path, height: int, width: int) -> bytes:
@@ -44,8 +45,9 @@ def encoded_image(path: epath.Path, height: int, width: int) -> bytes:
 class Builder(tfds.core.GeneratorBasedBuilder):
     """DatasetBuilder for COCOHUMAN (COCO persons with a pose): one split of a COCO-layout directory."""
 
-    VERSION = tfds.core.Version("4.0.0")
+    VERSION = tfds.core.Version("5.0.0")
     RELEASE_NOTES = {  # noqa: RUF012 - TFDS wants a plain dict
+        "5.0.0": "Records are read by their number, and it is known how many persons each holds.",
         "4.0.0": "The poses of all people of an image, and where nothing is known.",
         "3.0.0": "One prepared set per split and content.",
         "2.0.0": "Masks as packed bits in a square of their own.",
@@ -83,6 +85,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             name=f"{split}-{fingerprint}",
             description="COCOHUMAN persons of a COCO-layout directory",
         )
+        kwargs["file_format"] = kwargs.get("file_format") or FILE_FORMAT
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -115,6 +118,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             homepage="https://cocodataset.org",
+            metadata=tfds.core.MetadataDict(persons=[]),  # how many each record holds
+            disable_shuffling=True,  # the records are in the order of the examples
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
@@ -142,6 +147,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             except images.ImageError as error:
                 skipped.append(str(error))
                 continue
+            self.info.metadata["persons"].append(len(persons))
             yield (
                 image.id,
                 {
@@ -293,5 +299,10 @@ def prepare(
     )
     if not progress.is_shown():
         tfds.disable_progress_bar()
-    builder.download_and_prepare(file_format="tfrecord")
+    home = epath.Path(builder.data_dir).parent
+    home.mkdir(parents=True, exist_ok=True)
+    with paths.locked(home / ".lock"):  # who prepares the same data at once waits, and finds it
+        for left_over in home.glob("incomplete.*"):  # by a process that was killed
+            left_over.rmtree(missing_ok=True)
+        builder.download_and_prepare()
     return builder

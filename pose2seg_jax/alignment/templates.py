@@ -151,7 +151,7 @@ def load(path: str | os.PathLike | None = None) -> Float[np.ndarray, "K P 3"]:
         content = json.loads(file.read_text())
     except OSError as error:
         raise TemplateError(f"{file}: cannot be read ({error.strerror}); {make}.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TemplateError(f"{file}: is no JSON file ({error}); {make}.") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise TemplateError(f"{file}: 'format' is not '{_FORMAT}'; {make}.")
@@ -164,7 +164,7 @@ def load(path: str | os.PathLike | None = None) -> Float[np.ndarray, "K P 3"]:
         try:
             parts = {name: entry["parts"][name] for name in PART_NAMES}
             row = np.asarray(list(parts.values()), np.float32)
-        except (TypeError, KeyError, AttributeError, ValueError):
+        except (TypeError, KeyError, AttributeError, ValueError, OverflowError):
             raise TemplateError(
                 f"{where}: 'parts' must map each of {', '.join(PART_NAMES)} to [x, y, v]."
             ) from None

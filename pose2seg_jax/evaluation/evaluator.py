@@ -6,7 +6,7 @@ import copy
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -19,6 +19,7 @@ from pose2seg_jax.errors import UserError
 from pose2seg_jax.evaluation import coco_protocol, results_files
 from pose2seg_jax.people import coco, pose_files
 from pose2seg_jax.people.images import ImageError, open_image
+from pose2seg_jax.people.parts import NUM_PARTS
 from pose2seg_jax.prediction.batch_predictor import NOBODY, BatchPredictor, Persons
 from pose2seg_jax.prediction.network import Network
 from pose2seg_jax.prediction.pose_estimators import PoseEstimator
@@ -130,32 +131,39 @@ class Evaluator:
     def _predict(
         self, variables: Any, persons: Mapping[int, Persons]
     ) -> tuple[list[int], list[dict[str, Any]]]:
-        """The ids of the images that were read, and their results."""
-        seen, entries = [], []
-        for batch, wanted, finish in one_ahead(
-            self._started(parallel.replicate(variables), persons)
-        ):
-            results = finish()
-            for d, b in zip(*np.nonzero(batch.valid), strict=True):
-                seen.append(int(batch.image_id[d, b]))
-                entries += results[d][b].to_coco(seen[-1], wanted[d][b].ids)
-        return seen, entries
+        """The ids of the images that were read, and their results; every process predicts its share of the images."""
+        variables = parallel.replicate(variables)
 
-    def _started(self, variables: Any, persons: Mapping[int, Persons]) -> Iterator[tuple[Any, ...]]:
+        def predict(index: int, count: int) -> dict[int, list[dict[str, Any]]]:
+            found = {}
+            images = self.dataset.posed_images[index::count]
+            for batch, wanted, finish in one_ahead(self._started(variables, persons, images)):
+                results = finish()
+                for d, b in zip(*np.nonzero(batch.valid), strict=True):
+                    image_id = int(batch.image_id[d, b])
+                    found[image_id] = results[d][b].to_coco(image_id, wanted[d][b].ids)
+            return found
+
+        results = _merged(parallel.share(predict))
+        seen = [image.id for image in self.dataset.posed_images if image.id in results]
+        return seen, [entry for image_id in seen for entry in results[image_id]]
+
+    def _started(
+        self, variables: Any, persons: Mapping[int, Persons], images: Sequence[coco.Image]
+    ) -> Iterator[tuple[Any, ...]]:
         """Batches of which the devices know already."""
-        for batch in self._batches():
+        for batch in self._batches(images):
             wanted = [
                 [persons.get(int(image_id), NOBODY) for image_id in row] for row in batch.image_id
             ]
             finish = self._predictor.start(variables, batch.images, wanted, batch.sizes)
             yield batch, wanted, finish
 
-    def _batches(self) -> Iterator[EvalBatch]:
+    def _batches(self, images: Sequence[coco.Image]) -> Iterator[EvalBatch]:
         shape = (self._devices, self._per_device)
         size = self._devices * self._per_device
         side = self._network.spec.image_size
-        total = len(self.dataset.posed_images)
-        read = progress.show(self._read_images(), "evaluation", "image", total)
+        read = progress.show(self._read_images(images), "evaluation", "image", len(images))
         while group := list(itertools.islice(read, size)):
             batch = EvalBatch(
                 np.zeros((size, side, side, 3), np.uint8),
@@ -169,13 +177,13 @@ class Evaluator:
                 batch.image_id[row] = image.id
             yield EvalBatch(*(values.reshape(*shape, *values.shape[1:]) for values in batch))
 
-    def _read_images(self) -> Iterator[tuple[coco.Image, np.ndarray]]:
+    def _read_images(self, wanted: Sequence[coco.Image]) -> Iterator[tuple[coco.Image, np.ndarray]]:
         """The images that can be read, letterboxed, in order; some are read ahead."""
         ahead = 2 * self._devices * self._per_device
         pending: collections.deque[tuple[coco.Image, concurrent.futures.Future]]
         pending = collections.deque()
         with concurrent.futures.ThreadPoolExecutor(parallel.num_cores()) as pool:
-            images = iter(self.dataset.posed_images)
+            images = iter(wanted)
             while True:
                 for image in itertools.islice(images, ahead - len(pending)):
                     pending.append((image, pool.submit(self._read_image, image)))
@@ -266,21 +274,36 @@ def found_persons(
 ) -> dict[int, Persons]:
     """Returns the persons that a pose estimator finds, by image id; those of images that cannot be read are missing.
 
+    Every process looks at its share of the images.
+
     Args:
         dataset: the annotations, which say which images.
         image_directory: where its images are.
         estimate: the estimator.
     """
+
+    def look(index: int, count: int) -> dict[int, list[Any]]:
+        people = {}
+        images = dataset.posed_images[index::count]
+        for image in progress.show(images, "poses", "image", len(images)):
+            try:
+                found = estimate(_open(image_directory, image))
+            except ImageError:
+                continue  # the evaluation names it
+            people[image.id] = [np.asarray(x).tolist() for x in (found.poses, found.scores)]
+        return people
+
     persons = {}
-    images = dataset.posed_images
-    for image in progress.show(images, "poses", "image", len(images)):
-        try:
-            found = estimate(_open(image_directory, image))
-        except ImageError:
-            continue  # the evaluation names it
-        boxes = np.zeros((len(found.poses), 4), np.float32)
-        persons[image.id] = Persons(found.poses, boxes, None, found.scores)
+    for image_id, (poses, scores) in _merged(parallel.share(look)).items():
+        found = np.asarray(poses, np.float32).reshape(-1, NUM_PARTS, 3)
+        boxes = np.zeros((len(found), 4), np.float32)
+        persons[image_id] = Persons(found, boxes, None, np.asarray(scores))
     return persons
+
+
+def _merged(parts: list[dict[Any, _T]]) -> dict[int, _T]:
+    """What several processes have of images; JSON makes text of the images' ids."""
+    return {int(image_id): value for part in parts for image_id, value in part.items()}
 
 
 class PoseEvaluator:

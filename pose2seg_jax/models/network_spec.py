@@ -48,6 +48,8 @@ _MAY_BE_OFF = ("branch", "pose_head")
 STRIDE = 4  # pixels of the image that a backbone sees, per cell of its features; of all backbones
 SKELETON_FEATURES: dict[str, Limbs | None] = {"paper": PAPER_LIMBS, "coco": COCO_LIMBS, "off": None}
 # What a Flax module has beside its options, or is given by the network around it.
+# What no network is larger than; a damaged file may hold any number.
+_LARGEST, _DEEPEST = 65_536, 16
 _MAY_BE_ZERO = {
     ("branch", "units"), ("branch", "depth"), ("branch", "head_convs"), ("pose_head", "features"),
     ("backbone", "frozen_stages"),
@@ -178,7 +180,7 @@ class NetworkSpec:
         """
         try:
             fields = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"is no description of a network: {error!r}.") from None
         return cls.from_dict(fields)
 
@@ -191,7 +193,7 @@ class NetworkSpec:
         """
         try:
             made = np.asarray(fields["alignment"]["templates"], np.float32)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"is no description of a network: {error!r}.") from None
         pose_templates.check(made)
         return cls._from_fields(fields, made)
@@ -284,9 +286,9 @@ class NetworkSpec:
             ("image_size", int), ("backbone_image_size", int), ("roi_size", int),
             ("roi_stride", int), ("image_in_roi", bool), ("reflect", bool),
         ):  # fmt: skip
-            if type(fields[name]) is not kind:
+            if type(fields[name]) is not kind or (kind is int and fields[name] > _LARGEST):
                 field = "alignment.reflect" if name == "reflect" else name
-                what = "a whole number" if kind is int else "true or false"
+                what = f"a whole number up to {_LARGEST}" if kind is int else "true or false"
                 raise UserError(
                     f"config field model.{field} is {fields[name]!r}; it must be {what}."
                 )
@@ -313,9 +315,10 @@ def _options(field: str, given: Any) -> flax.core.FrozenDict:
     for key, option in fields.items():
         value = options.setdefault(key, option.default)
         least = 0 if (field, key) in _MAY_BE_ZERO else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        most = _DEEPEST if key == "depth" else _LARGEST
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise UserError(
-                f"config field model.{field}.{key} must be a whole number, {least} or more, for '{name}'."
+                f"config field model.{field}.{key} must be a whole number from {least} to {most} for '{name}'."
             )
     return flax.core.freeze({"name": name, **options})
 

@@ -1,6 +1,7 @@
 """JSON as programs write it: UTF-8 whatever the locale, with or without a byte-order mark, gzipped, or one value a line."""
 
 import gzip
+import io
 import json
 import os
 import zlib
@@ -10,6 +11,8 @@ from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 
 _GZIP = b"\x1f\x8b"
+# A gzipped file may be so many times as large when unpacked, and 64 MiB besides. Annotations pack about 5 times.
+_PACKING, _LEAST_UNPACKED = 100, 2**26
 
 
 class JsonError(UserError):
@@ -33,10 +36,19 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     """
     try:
         data = paths.resolve(path).read_bytes()
-        return gzip.decompress(data) if data.startswith(_GZIP) else data
+        if not data.startswith(_GZIP):
+            return data
+        most = _LEAST_UNPACKED + _PACKING * len(data)
+        with gzip.open(io.BytesIO(data)) as file:
+            unpacked = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or error
         raise JsonError(f"{path}: cannot be read: {why}.") from None
+    if len(unpacked) > most:
+        raise JsonError(
+            f"{path}: {len(data)} bytes that unpack to more than {most}, as no JSON does; unpack it yourself if it is right."
+        )
+    return unpacked
 
 
 def parse(data: bytes, path: str | os.PathLike) -> Any:

@@ -58,7 +58,11 @@ def convert(
     """
     images = content.get("images") if isinstance(content, dict) else None
     names = content.get("keypoint_names") if isinstance(content, dict) else None
-    if not isinstance(images, list) or not isinstance(names, list) or set(PART_NAMES) - set(names):
+    if (
+        not isinstance(images, list)
+        or not isinstance(names, list)
+        or not all(name in names for name in PART_NAMES)
+    ):
         raise coco.CocoError(
             f"{path}: is neither OCHuman's own file ('images', and 'keypoint_names' with COCO's parts)"
             " nor a COCO annotation file ('categories')."
@@ -155,7 +159,7 @@ def _keypoints(values: Any, order: list[int], where: str) -> list[float]:
     try:
         triples = np.asarray(values, np.float64).reshape(-1, 3)[order]
         visible = [VISIBILITY[v] for v in triples[:, 2].tolist()]
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         raise coco.CocoError(f"{where}: 'keypoints' must hold x, y, v of each part.") from None
     except KeyError as error:
         raise coco.CocoError(f"{where}: visibility {error} must be 0, 1, 2 or 3.") from None
@@ -180,7 +184,7 @@ def _segmentation(segms: Any, image: dict[str, Any], where: str) -> dict[str, An
             for kind in ("outer", "inner")
         )
         mask = outer * (1 - inner)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise coco.CocoError(
             f"{where}: 'segms' must hold polygons 'outer' and 'inner' and the image's 'height' and"
             f" 'width' ({error})."

@@ -107,12 +107,10 @@ class Job:
         except OSError as error:
             raise UserError(f"{self._path}: cannot be written: {error.strerror}.") from None
         with file:
-            try:
-                _lock(file)
-            except BlockingIOError:
-                raise UserError(
-                    f"{self._path}: another prediction is writing here; name another --output."
-                ) from None
+            paths.lock(
+                file,
+                busy=f"{self._path}: another prediction is writing here; name another --output.",
+            )
             if file.seek(0, os.SEEK_END) > self._length:
                 logging.warning("%s: its last line is incomplete and is left out.", self._path)
                 file.truncate(self._length)
@@ -272,7 +270,7 @@ class Job:
             for line in lines[1:]:
                 if not {"wrote", "files"} & set(line):
                     raise ValueError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             if self._overwrite:
                 return [], 0
             raise UserError(f"{self._path}: is damaged, or of another program; {_ANEW}.") from None
@@ -299,14 +297,6 @@ class Job:
             self._hashes.add(found)
         elif found not in self._hashes:
             raise UserError(f"{target}: was not written by this prediction, and would be overwritten; {_ANEW}.")  # fmt: skip
-
-
-def _lock(file: Any) -> None:
-    """Keeps other processes from the file as long as it is open, where the system can."""
-    with contextlib.suppress(ImportError):
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _stamp(path: pathlib.Path) -> tuple[int, int]:

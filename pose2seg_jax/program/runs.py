@@ -1,5 +1,6 @@
 """Training runs: what `--mode=train` opens, and the network of a run for everything else."""
 
+import contextlib
 import os
 
 import ml_collections
@@ -8,7 +9,6 @@ from pose2seg_jax import parallel, paths, random_roots
 from pose2seg_jax.alignment import templates as pose_templates
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import NetworkSpec
-from pose2seg_jax.prediction.defaults import defaults_of_prediction
 from pose2seg_jax.prediction.network import Network
 from pose2seg_jax.program import data
 from pose2seg_jax.training import run_record
@@ -45,6 +45,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     parallel.first_process_first("generated", lambda: data.coco_directory(config))
     quiet = parallel.processes()[0] > 0
     with (
+        contextlib.nullcontext() if quiet else _alone(workdir),
         Checkpoints(
             workdir, keep_latest=options.keep_latest, keep_best=options.keep_best
         ) as checkpoints,
@@ -81,6 +82,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
         )
 
 
+def _alone(workdir: str) -> contextlib.AbstractContextManager[None]:
+    """Keeps a second training out of a work directory; of several processes the first one does it for all."""
+    busy = f"{workdir}: another process is training here. Wait for it, or name another --workdir."
+    return paths.locked(paths.resolve(workdir) / ".lock", busy=busy)
+
+
 def restore(workdir: str, checkpoint: str = "latest") -> tuple[Weights, ml_collections.ConfigDict]:
     """Returns the network in a checkpoint of a run, and the config of the run.
 
@@ -93,8 +100,6 @@ def restore(workdir: str, checkpoint: str = "latest") -> tuple[Weights, ml_colle
     """
     record = run_record.read(workdir)
     config = record.config_dict()
-    if "accurate_poses" not in config.prediction:  # recorded when it had other fields
-        config.prediction = defaults_of_prediction()["prediction"]
     options = TrainOptions.from_config(config)
     optimizer = create_optimizer(options.optimizer, options.num_steps, record.spec)
     with Checkpoints(workdir, read_only=True) as checkpoints:

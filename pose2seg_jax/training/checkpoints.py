@@ -1,15 +1,18 @@
 """Checkpoints of a training run: the only place with Orbax.
 
-A checkpoint holds the train state and the data position (examples consumed). It becomes visible
-only when complete, so a run that is killed while writing goes on from the one before.
+A checkpoint holds the train state and how far the run is. It becomes visible only when complete, so a run that is
+killed while writing goes on from the one before.
 """
 
+import contextlib
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from pose2seg_jax import parallel, paths
@@ -24,8 +27,25 @@ class CheckpointError(UserError):
     """There is no checkpoint, or it does not fit its run."""
 
 
+class Progress(NamedTuple):
+    """How far a run is, beside its state.
+
+    Attributes:
+        position: training examples consumed so far.
+        skipped: steps so far that changed nothing, because their loss or gradient was no number.
+    """
+
+    position: int
+    skipped: int = 0
+
+
 class Checkpoints:
-    """The checkpoints of one work directory."""
+    """The checkpoints of one work directory.
+
+    Attributes:
+        incomplete: steps of which an earlier process left a part of a checkpoint, since it was killed while writing. The
+            parts are removed, unless this object is for reading only.
+    """
 
     def __init__(
         self,
@@ -49,6 +69,11 @@ class Checkpoints:
         self._directory = paths.absolute(workdir) / "checkpoints"
         if read_only and not self._directory.is_dir():
             raise CheckpointError(self._nothing_there())
+        left_over = _incomplete(self._directory)
+        self.incomplete = sorted(left_over)
+        if not read_only and parallel.processes()[0] == 0:
+            for entry in left_over.values():
+                entry.rmtree(missing_ok=True)
         policies: list[Any] = [checkpoint_managers.LatestN(keep_latest)]
         if keep_best:
             best = checkpoint_managers.BestN(
@@ -88,48 +113,60 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(
-        self, state: TrainState, position: int, metrics: dict[str, float] | None = None
+        self, state: TrainState, progress: Progress, metrics: dict[str, float] | None = None
     ) -> None:
         """Saves in the background.
 
         Args:
             state: the train state, after `state.step` steps.
-            position: training examples consumed so far.
+            progress: how far the run is.
             metrics: those of an evaluation of this state, if there was one.
+
+        Raises:
+            CheckpointError: this one or the one before cannot be written.
         """
         host = parallel.to_host(state)
         # A metric that is not a number cannot be ranked.
         ranked = metrics is not None and np.isfinite(metrics[BEST_METRIC])
-        self._manager.save(
-            int(host.step),
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(host), data=ocp.args.JsonSave({"position": position})
-            ),
-            metrics=metrics if ranked else None,
-            force=True,
-        )
+        with self._writing():
+            self._manager.save(
+                int(host.step),
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(host), data=ocp.args.JsonSave(progress._asdict())
+                ),
+                metrics=metrics if ranked else None,
+                force=True,
+            )
 
-    def restore(self, like: TrainState, which: str = "latest") -> tuple[TrainState, int]:
-        """A checkpoint and its data position.
+    def restore(self, like: TrainState, which: str = "latest") -> tuple[TrainState, Progress]:
+        """A checkpoint, and how far the run was.
 
         Args:
             like: a state of the same structure.
             which: "latest", "best" (highest AP with own scores), or a step.
 
         Raises:
-            CheckpointError: there is none, or its parameters have other names or shapes.
+            CheckpointError: there is none, it cannot be read, or its parameters have other names or shapes.
         """
         step = self._find(which)
-        saved = self._manager.item_metadata(step)["state"]
-        _check_shapes(saved, like, f"{self._directory / str(step)}")
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(jax.tree.map(np.asarray, parallel.to_host(like))),
-                data=ocp.args.JsonRestore(),
-            ),
-        )
-        return restored["state"], restored["data"]["position"]
+        target = jax.tree.map(np.asarray, parallel.to_host(like))
+        try:
+            saved = self._manager.item_metadata(step)["state"]
+            _check_shapes(saved, like, f"{self._directory / str(step)}")
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()
+                ),
+            )
+            return restored["state"], Progress(**restored["data"])
+        except CheckpointError:
+            raise
+        except Exception as error:  # Orbax and its storage raise errors of many kinds
+            raise CheckpointError(
+                f"{self._directory / str(step)}: is damaged and cannot be read ({_first_line(error)}). Move this folder"
+                " away; the same command then goes on from the checkpoint before it, if there is one."
+            ) from None
 
     def _find(self, which: str) -> int:
         steps = self._manager.all_steps()
@@ -150,9 +187,43 @@ class Checkpoints:
         )
 
     def close(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is written.
+
+        Raises:
+            CheckpointError: a checkpoint cannot be written.
+        """
+        try:
+            with self._writing():
+                self._manager.wait_until_finished()
+        finally:
+            with contextlib.suppress(Exception):  # it has been told
+                self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax and its storage raise errors of many kinds
+            raise CheckpointError(
+                f"{self._directory}: a checkpoint cannot be written ({_first_line(error)}). The complete ones are as they"
+                " were. Make room or permit writing; the same command then goes on from the newest."
+            ) from None
+
+
+def _incomplete(directory: epath.Path) -> dict[int, epath.Path]:
+    """The checkpoints that were never completed, by their steps."""
+    if not directory.is_dir():
+        return {}
+    parts = [
+        (entry, entry.name.partition(".orbax-checkpoint-tmp")) for entry in directory.iterdir()
+    ]
+    return {int(step): entry for entry, (step, mark, _) in parts if mark and step.isdigit()}
+
+
+def _first_line(error: Exception) -> str:
+    """The beginning of what a library says of an error."""
+    text = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _best_metric(metrics: dict[str, float]) -> float:

@@ -23,6 +23,8 @@ class OptimizerOptions:
         warmup_steps: steps from a third of the rate.
         decay_steps: steps at which the schedule "step" takes a tenth.
         weight_decay: of kernels.
+        clip_norm: a longer gradient is scaled to this norm; 0 for never.
+        max_skipped: so many updates in a row may be skipped because they are no numbers.
     """
 
     learning_rate: float
@@ -31,6 +33,8 @@ class OptimizerOptions:
     warmup_steps: int
     decay_steps: tuple[int, ...]
     weight_decay: float
+    clip_norm: float
+    max_skipped: int
 
 
 def create_schedule(options: OptimizerOptions, num_steps: int) -> optax.Schedule:
@@ -63,7 +67,7 @@ def create_optimizer(
     """Returns Adam with the schedule; weight decay, where there is any, on kernels only.
 
     Parameters are told apart by their paths: the backbone moves at `backbone_rate` of the rate, and what a
-    backbone calls frozen (`is_frozen`) does not move, does not decay and has no moments.
+    backbone calls frozen (`is_frozen`) does not move, does not decay, has no moments and no part in the norm that is clipped.
     """
     schedule = create_schedule(options, num_steps)
 
@@ -81,11 +85,21 @@ def create_optimizer(
             return "rest"
         return "frozen" if is_frozen(rest) else "backbone"
 
-    return optax.multi_transform(
+    def labels(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(label, params)
+
+    moved = optax.multi_transform(
         {
             "rest": adam(),
             "backbone": optax.chain(adam(), optax.scale(options.backbone_rate)),
             "frozen": optax.set_to_zero(),
         },
-        lambda params: jax.tree_util.tree_map_with_path(label, params),
+        labels,
     )
+    if not options.clip_norm:
+        return moved
+    without_frozen = optax.multi_transform(
+        {"rest": optax.identity(), "backbone": optax.identity(), "frozen": optax.set_to_zero()},
+        labels,
+    )
+    return optax.chain(without_frozen, optax.clip_by_global_norm(options.clip_norm), moved)

@@ -85,6 +85,8 @@ def _check_ranges(config: ml_collections.ConfigDict) -> None:
         ("loss.peak_sigma", config.loss.peak_sigma, config.loss.peak_sigma > 0),
         ("optimizer.learning_rate", optimizer.learning_rate, optimizer.learning_rate >= 0),
         ("optimizer.warmup_steps", optimizer.warmup_steps, optimizer.warmup_steps >= 0),
+        ("optimizer.clip_norm", optimizer.clip_norm, optimizer.clip_norm >= 0),
+        ("optimizer.max_skipped", optimizer.max_skipped, optimizer.max_skipped >= 0),
     ):  # fmt: skip
         if not fine:
             raise UserError(

@@ -16,7 +16,7 @@ from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import NetworkSpec
 
-_FORMAT = "pose2seg_jax run 2"
+_FORMAT = "pose2seg_jax run 3"
 _FILE = "run.json"
 # Without these a run would not be the same run; the network and the data's content are compared beside them.
 _FIXED = ("seed", "batch_size", "persons_per_batch", "init_weights", "optimizer.schedule")
@@ -119,7 +119,7 @@ def read(workdir: str | os.PathLike) -> RunRecord:
             f"{path}: is missing: no run was started there. Train first (main.py --mode=train), or name the"
             " --workdir of a run."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(
             f"{path}: cannot be read ({error}); it belongs to the checkpoints next to it."
         ) from None

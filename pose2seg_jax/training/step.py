@@ -1,5 +1,6 @@
 """One training step, and pictures of what it sees."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ def make_train_step(
     """Returns the step that `parallel.train_step` runs: align, predict, compare, update.
 
     Sums and counts are added up over the devices, so the result does not depend on how persons are
-    spread over them.
+    spread over them. Where the loss or the gradient is no number, the step is counted and nothing else is changed.
     """
     model = Pose2Seg(spec, parallel.AXIS, options.dtype)
     roi_size, varies = spec.roi_size, options.augment
@@ -91,7 +92,11 @@ def make_train_step(
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         batch_stats = updates.get("batch_stats", state.batch_stats)  # a network may have none
-        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+        metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+        after = TrainState(state.step + 1, params, batch_stats, opt_state)
+        unchanged = state.replace(step=state.step + 1)
+        after = jax.tree.map(functools.partial(jnp.where, metrics["finite"]), after, unchanged)
+        return after, metrics
 
     return step
 

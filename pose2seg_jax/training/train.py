@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 
 from pose2seg_jax import parallel, random_roots
 from pose2seg_jax.alignment.geometry import Array
@@ -12,7 +11,8 @@ from pose2seg_jax.errors import UserError
 from pose2seg_jax.evaluation.evaluator import StateEvaluator
 from pose2seg_jax.models.variables import init_variables
 from pose2seg_jax.people.batches import BatchIds, TrainBatch
-from pose2seg_jax.training.checkpoints import Checkpoints
+from pose2seg_jax.training.checkpoints import Checkpoints, Progress
+from pose2seg_jax.training.interruption import AskedToEndError, Interruption
 from pose2seg_jax.training.metrics_log import MetricsLog
 from pose2seg_jax.training.optimizer import OptimizerOptions, create_optimizer, create_schedule
 from pose2seg_jax.training.options import TrainOptions
@@ -39,6 +39,8 @@ def train(
 ) -> dict[str, float]:
     """Trains up to `options.num_steps` and evaluates; goes on from the newest checkpoint.
 
+    Where the process is asked to end, by SIGTERM or Ctrl-C, it saves after the step that it is in, and returns.
+
     Args:
         workdir: of the run.
         record: what the run is; it is written before the first step, and again where something has changed.
@@ -50,18 +52,23 @@ def train(
         start: variables to start from; None for fresh ones.
 
     Returns:
-        The metrics of the final evaluation; none where the run had ended before.
+        The metrics of the final evaluation; none where the run had ended before, or was asked to end.
 
     Raises:
-        NonFiniteLossError: with the step and the ids of the batch. The last good checkpoint stays.
+        NonFiniteLossError: more than `options.optimizer.max_skipped` steps in a row had a loss or a gradient that is no
+            number. The last good checkpoint stays.
     """
-    spec, position = record.spec, 0
+    spec, progress = record.spec, Progress(0)
     optimizer = create_optimizer(options.optimizer, options.num_steps, spec)
     if start is None:
         start = init_variables(spec, random_roots.key(options.seed, "initialisation"))
     state = create_state(start, optimizer)
+    for step in checkpoints.incomplete:
+        log.say(
+            f"the checkpoint of step {step} is incomplete, since its writer was stopped; it is removed"
+        )
     if checkpoints.latest_step() is not None:
-        state, position = checkpoints.restore(state)
+        state, progress = checkpoints.restore(state)
     first = int(state.step)
     parallel.check_same("the step to go on from", first)
     state = parallel.replicate(state)
@@ -71,35 +78,43 @@ def train(
         record.write(workdir)
     run_step = parallel.train_step(make_train_step(spec, options, optimizer))
     draw_panels = make_panels(spec, options)
-    batches = open_batches(position)
+    batches = open_batches(progress.position)
+    checks = StepChecks(log, options.optimizer.max_skipped, progress.skipped)
 
-    pending: tuple[int, Any, BatchIds] | None = None
     results: dict[str, float] = {}
-    for step in range(first + 1, options.num_steps + 1):
-        batch, ids = next(batches)
-        state, metrics = run_step(state, batch)
-        position += options.batch_size
-        # The check of a step waits for its result, so it is done while the next one runs.
-        if pending is not None:
-            check_finite(*pending)
-        pending = (step, metrics, ids)
-        last = step == options.num_steps
-        evaluates = last or is_due(step, options.eval_every)
-        if last or step == first + 1 or is_due(step, options.log_every):
-            values = {name: float(value) for name, value in metrics.items()}
-            values["learning_rate"] = rate_of_step(options.optimizer, options.num_steps, step)
-            log.progress(step, values)
-        if last or is_due(step, options.panels_every):
-            log.images(step, draw_panels(state, batch))
-        if evaluates or is_due(step, options.checkpoint_every):
-            check_finite(*pending)
-            results = {}
-            try:
-                if evaluates:
-                    results = _evaluate(evaluator, state, log)
-            finally:  # an evaluation that fails must not cost the steps before it
-                checkpoints.save(state, position, results or None)
-            log.restart_clock()
+    with Interruption() as interruption:
+        for step in range(first + 1, options.num_steps + 1):
+            batch, ids = next(batches)
+            state, metrics = run_step(state, batch)
+            last, asked = step == options.num_steps, interruption.asked(step)
+            evaluates = (last or is_due(step, options.eval_every)) and not asked
+            saves = evaluates or asked or is_due(step, options.checkpoint_every)
+            logs = last or step == first + 1 or is_due(step, options.log_every)
+            checks.add(step, metrics, ids, now=saves or logs)
+            if logs:
+                values = {k: float(v) for k, v in metrics.items() if k != "finite"}
+                used = step - checks.skipped + (not bool(metrics["finite"]))
+                values["learning_rate"] = rate_of_step(options.optimizer, options.num_steps, used)
+                log.progress(step, values | {"skipped": checks.skipped})
+            if last or is_due(step, options.panels_every):
+                log.images(step, draw_panels(state, batch))
+            if saves:
+                results = {}
+                try:
+                    if evaluates:
+                        with interruption.at_once():
+                            results = _evaluate(evaluator, state, log)
+                except AskedToEndError:
+                    asked = True
+                finally:  # an evaluation that fails must not cost the steps before it
+                    position = progress.position + (step - first) * options.batch_size
+                    checkpoints.save(state, Progress(position, checks.skipped), results or None)
+                log.restart_clock()
+            if asked:
+                log.say(
+                    f"asked to end: saved after step {step}; the same command goes on from there"
+                )
+                break
     if first >= options.num_steps:
         more = "raise --config.num_steps to go on"
         if options.optimizer.schedule == "cosine":  # its rate has come down to 0
@@ -107,6 +122,57 @@ def train(
         log.say(f"already trained for {first} steps; {more}.")
     parallel.wait_for_all("trained")
     return results
+
+
+class StepChecks:
+    """Counts the steps that changed nothing because their loss or gradient was no number.
+
+    Looking at a step waits for its result, so it is done while the next one runs.
+
+    Attributes:
+        skipped: such steps of the run so far.
+    """
+
+    def __init__(self, log: MetricsLog, limit: int, skipped: int = 0):
+        """Starts.
+
+        Args:
+            log: where they are named.
+            limit: so many in a row are allowed.
+            skipped: how many there were before.
+        """
+        self.skipped = skipped
+        self._log, self._limit = log, limit
+        self._in_a_row = 0
+        self._waiting: list[tuple[int, dict[str, Array], BatchIds]] = []
+
+    def add(self, step: int, metrics: dict[str, Array], ids: BatchIds, *, now: bool) -> None:
+        """Looks at the steps before, and where it is wanted `now`, at this one.
+
+        Raises:
+            NonFiniteLossError: there are too many in a row.
+        """
+        self._waiting.append((step, metrics, ids))
+        for _ in range(len(self._waiting) - (not now)):
+            self._look(*self._waiting.pop(0))
+
+    def _look(self, step: int, metrics: dict[str, Array], ids: BatchIds) -> None:
+        if metrics["finite"]:
+            self._in_a_row = 0
+            return
+        self.skipped += 1
+        self._in_a_row += 1
+        persons = ids.person_id[ids.person_id > 0]
+        what = (
+            f"step {step}: the loss is {float(metrics['loss'])} and the gradient's norm"
+            f" {float(metrics['gradient_norm'])}. Images {ids.image_id.ravel().tolist()}, persons {persons.tolist()}."
+        )
+        if self._in_a_row > self._limit:
+            raise NonFiniteLossError(
+                f"{what} It is number {self._in_a_row} in a row. Lower optimizer.learning_rate, set optimizer.clip_norm,"
+                " or look at these images; the same command goes on from the last checkpoint."
+            )
+        self._log.say(f"{what} The step is skipped.")
 
 
 def is_due(step: int, every: int) -> bool:
@@ -119,25 +185,8 @@ def rate_of_step(options: OptimizerOptions, num_steps: int, step: int) -> float:
     return float(create_schedule(options, num_steps)(step - 1))
 
 
-def check_finite(step: int, metrics: dict[str, Array], ids: BatchIds) -> None:
-    """Checks the result of a step.
-
-    Raises:
-        NonFiniteLossError: loss or gradient are no numbers.
-    """
-    loss, norm = float(metrics["loss"]), float(metrics["gradient_norm"])
-    if not (np.isfinite(loss) and np.isfinite(norm)):
-        persons = ids.person_id[ids.person_id > 0]
-        raise NonFiniteLossError(
-            f"step {step}: the loss is {loss} and the gradient's norm {norm}. Images"
-            f" {ids.image_id.ravel().tolist()}, persons {persons.tolist()}. Lower"
-            " optimizer.learning_rate, or look at these images; the same command goes on from the last"
-            " checkpoint."
-        )
-
-
 def _evaluate(evaluator: StateEvaluator, state: TrainState, log: MetricsLog) -> dict[str, float]:
-    """Every process for itself: the others would only wait."""
+    """All processes together."""
     evaluation = evaluator.run(jax.device_get(state.variables))
     results = evaluation.summary()
     log.say(evaluation.table())

@@ -108,7 +108,7 @@ def load(path: str | os.PathLike | None = None) -> Weights:
         raise WeightsError(f"{file}: {what} ({error}).") from None
     try:
         content = json.loads(metadata["pose2seg_jax"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         content = {}
     found = content.get("format") if isinstance(content, dict) else None
     if found != _FORMAT:

@@ -149,7 +149,7 @@ def load(path: str | os.PathLike | None = None) -> Any:
         raise WeightsError(f"{file}: cannot be read as a safetensors file: {error}.") from None
     try:
         found = json.loads(metadata["pose2seg_jax"])["format"]
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         found = "of another program"
     if found != _FORMAT:
         raise WeightsError(

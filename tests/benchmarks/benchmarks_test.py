@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from conftest import tiny_config, write_coco
 
-from benchmarks import ablations, compare, pose_floor, rows, stages, training
+from benchmarks import (
+    ablations,
+    compare,
+    evaluation,
+    input_stream,
+    pose_floor,
+    prediction,
+    rows,
+    stages,
+    training,
+)
 from pose2seg_jax.alignment import templates
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.people import coco
@@ -117,16 +127,31 @@ def test_a_change_of_an_ablation_is_one_of_the_config(coco_dir, tmp_path):
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("part", [stages, training], ids=["stages", "training"])
-def test_parts_of_the_suite_write_rows_and_the_machine(part, coco_dir, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("part", "arguments"),
+    [
+        (stages, []),
+        (training, []),
+        (prediction, ["--persons=1"]),
+        (evaluation, []),
+        (input_stream, []),
+    ],
+    ids=["stages", "training", "prediction", "evaluation", "input_stream"],
+)
+def test_parts_of_the_suite_write_rows_and_the_machine(
+    part, arguments, coco_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(input_stream, "_SECONDS", 0.1)
     config, output = tmp_path / "config.py", tmp_path / "rows.json"
     config.write_text(
         "import conftest\n"
         f"def get_config(): return conftest.tiny_config({str(coco_dir)!r}, {str(tmp_path)!r})\n"
     )
-    monkeypatch.setattr(sys, "argv", ["part", f"--config={config}", f"--output={output}"])
+    monkeypatch.setattr(
+        sys, "argv", ["part", f"--config={config}", f"--output={output}", *arguments]
+    )
     part.main()
     content = json.loads(output.read_text())
-    assert len(content["rows"]) >= 4
-    assert all(row["value"] > 0 and row["reference_value"] > 0 for row in content["rows"])
+    assert content["rows"]
+    assert all(row["value"] > 0 for row in content["rows"])
     assert content["machine"]["tensorflow"].startswith("2.")

@@ -14,6 +14,7 @@ import pytest
 import scipy.ndimage
 import stream_fixtures
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from conftest import ROOT, draw_masks, standing_pose, tiny_config, write_coco
 from pycocotools import mask as mask_utils
 
@@ -164,6 +165,68 @@ def test_processes_share_the_stream(prepared):
     )
 
 
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """Sixteen images with more persons than there are slots."""
+    root = tmp_path_factory.mktemp("crowded")
+    write_coco(root / "coco", {"train2017": [1, 3, 2, 6] * 4, "val2017": [1]})
+    config = tiny_config(root / "coco", root / "tfds")
+    config.batch_size = config.persons_per_batch = 16
+    return coco_human.prepare(config.dataset.coco_dir, config.dataset.data_dir, "train"), config
+
+
+def _shown(parts):
+    """What a batch shows: of each example its persons, with the image that they point to."""
+    shown = {}
+    for batch, ids in parts:
+        for d, persons in enumerate(ids.person_id):
+            for slot in np.flatnonzero(batch.valid[d]):
+                image = batch.image_index[d, slot]
+                key = (int(batch.example[d, image]), int(ids.image_id[d, image]))
+                pose = batch.poses[d, slot].tobytes()
+                shown.setdefault(key, {})[int(persons[slot])] = pose
+    return shown
+
+
+def test_who_is_left_out_depends_neither_on_devices_nor_on_processes(crowded):
+    whole = _shown([next(_batches(crowded, position=16, num_devices=1))])
+    assert sum(map(len, whole.values())) == 16  # of 48
+    images = {image.id: image for image in coco.read(crowded[1].dataset.coco_dir + "/annotations/person_keypoints_train2017.json").images}  # fmt: skip
+    for (_, image_id), persons in whole.items():
+        of_image = {person.id: person.pose.tobytes() for person in images[image_id].persons}
+        assert persons.items() <= of_image.items()
+    for devices, processes in ((2, 1), (4, 1), (1, 2), (2, 2), (1, 4)):
+        parts = [
+            next(_batches(crowded, position=16, num_devices=devices, process_index=i, process_count=processes))
+            for i in range(processes)
+        ]  # fmt: skip
+        assert parts[0][0].valid.shape == (devices, 16 // devices // processes)
+        assert _shown(parts) == whole
+
+
+def test_a_stream_reads_its_own_records_only(crowded, monkeypatch):
+    """Whoever goes on late in an epoch reads a batch or three, and each of two processes half of them."""
+    read = []
+    opened = pipeline.open_records(crowded[0])
+
+    class Counted:
+        def __getitem__(self, number):
+            read.append(int(number))
+            return opened[number]
+
+    monkeypatch.setattr(pipeline, "open_records", lambda builder: Counted())
+    streams = [
+        _batches(crowded, position=16 * 1000, num_devices=1, process_index=i, process_count=2)
+        for i in range(2)
+    ]
+    shown = []
+    for stream in streams:
+        before = len(read)
+        shown += next(stream)[1].image_id.ravel().tolist()
+        assert 8 <= len(read) - before <= 8 * 8  # some are read ahead
+    assert len(set(shown)) == 16
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(prepared):
     with pytest.raises(UserError, match=r"batch_size is 4, which cannot be shared .* by 3 devices"):
         _batches(prepared, position=0, num_devices=3)
@@ -273,13 +336,15 @@ def test_odd_images_are_handled_and_broken_ones_skipped_by_name(tmp_path, caplog
     ):
         assert any(name in line and why in line for line in caplog.messages), (name, why)
     assert "skipped 5 of 8 images" in caplog.text
-    for example in builder.as_dataset(split="train").as_numpy_iterator():
+    encoded = {"image": tfds.decode.SkipDecoding()}
+    for example in builder.as_data_source(split="train", decoders=encoded):
+        pixels = tf.io.decode_image(example["image"], 3).numpy()
         name = f"{example['image_id']:012}.jpg"
         expected = np.asarray(pictures[name]).astype(float)
         if name == names[5]:
             expected = np.asarray(pictures[name].convert("L"))[..., None].astype(float)
-        assert example["image"].shape == (*expected.shape[:2], 3)
-        assert np.abs(example["image"] - expected).mean() < 25
+        assert pixels.shape == (*expected.shape[:2], 3)
+        assert np.abs(pixels - expected).mean() < 25
 
 
 def test_no_usable_image_is_an_error(tmp_path):
@@ -309,16 +374,16 @@ def test_tfds_build_prepares_what_training_reads(tmp_path):
     built = subprocess.run(
         [
             sys.executable, "-c", _TFDS, "build", "input_pipeline/coco_human",
-            f"--data_dir={made}", "--file_format=tfrecord",
+            f"--data_dir={made}", "--file_format=array_record",
         ],
         cwd=ROOT, env=os.environ | {"COCO_DIR": str(root)}, capture_output=True, text=True,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
-    before = sorted(made.rglob("*.tfrecord*"))
+    before = sorted(made.rglob("*.array_record*"))
     assert before
     builder = coco_human.prepare(str(root), str(made), "train")
     assert builder.info.splits["train"].num_examples == 2
-    assert sorted(made.rglob("*.tfrecord*")) == before
+    assert sorted(made.rglob("*.array_record*")) == before
 
 
 @pytest.fixture

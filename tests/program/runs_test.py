@@ -12,7 +12,7 @@ from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.program import data, modes, runs
 from pose2seg_jax.training import run_record
-from pose2seg_jax.training.checkpoints import Checkpoints
+from pose2seg_jax.training.checkpoints import Checkpoints, Progress
 from pose2seg_jax.training.optimizer import create_optimizer
 from pose2seg_jax.training.options import TrainOptions
 from pose2seg_jax.training.run_record import RunError
@@ -37,7 +37,7 @@ def _begin(config, workdir):
     state = abstract_state(spec, optimizer).replace(step=np.asarray(1, np.int32))
     run_record.new(config, spec, data.training_content(config)).write(workdir)
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(state, config.batch_size)
+        checkpoints.save(state, Progress(config.batch_size))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pose2seg_jax.models.variables import run_once, variable_shapes
 from pose2seg_jax.training.optimizer import OptimizerOptions, create_optimizer, create_schedule
 from pose2seg_jax.training.options import TrainOptions
 
-_PLAIN = OptimizerOptions(1e-2, 0.2, "step", 0, (), 0.1)
+_PLAIN = OptimizerOptions(1e-2, 0.2, "step", 0, (), 0.1, 0.0, 10)
 
 
 def test_learning_rates_follow_the_authors_schedule():

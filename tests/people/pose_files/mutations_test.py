@@ -3,7 +3,6 @@
 POSE2SEG_MUTATIONS=10000 python -m pytest tests/people/pose_files/mutations_test.py    # of each format
 """
 
-import copy
 import io
 import json
 import os
@@ -12,6 +11,7 @@ import warnings
 
 import numpy as np
 import pytest
+from mutations import damaged, mutated
 from pose_file_fixtures import DOCUMENTED, HEIGHT, WIDTH
 
 from pose2seg_jax.errors import UserError
@@ -23,45 +23,6 @@ _FRAMES = {
     "instance_info": [{"frame_id": 1, "instances": [{"keypoints": [[9, 9]] * 17, "keypoint_scores": [0.9] * 17}]}],
 }  # fmt: skip
 _MORE = [("MMPose video", "video.json", json.dumps(_FRAMES)), ("array", "a.npy", ""), ("arrays", "a.npz", "")]  # fmt: skip
-_ODD = (
-    None, True, False, 0, -1, 1, 2, 3, 0.5, 99.5, -0.0, 1e9, -1e9, 1e308, 10**25, 10**400, -(10**400), float("nan"),
-    float("inf"), float("-inf"), "", "1", "nan", "person", "é\ud800", "x" * 5000, [], {}, [[]], [None], [[[[[[1]]]]]],
-    {"x": 1}, {"keypoints": []}, [1, 2], [0, 0, 0] * 17, [[1, 2, 3]] * 17, [0.5] * 34,
-)  # fmt: skip
-
-
-def _places(value, path=()):
-    """The paths of all values inside a value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()  # fmt: skip
-    for key, inner in items:
-        yield (*path, key)
-        yield from _places(inner, (*path, key))
-
-
-def _mutated(value, rng):
-    """A value with one to three changes."""
-    value = copy.deepcopy(value)
-    for _ in range(rng.choice((1, 1, 2, 3))):
-        places = list(_places(value))
-        if not places:
-            return value
-        short = [p for p in places if len(p) <= 3]
-        *path, key = rng.choice(short if rng.random() < 0.5 else places)
-        parent = value
-        for step in path:
-            parent = parent[step]
-        change = rng.randrange(6)
-        if change == 0:
-            parent.pop(key)
-        elif change == 1:
-            parent[key] = [parent[key]]
-        elif change == 2 and isinstance(parent, list):
-            parent.insert(key, copy.deepcopy(parent[key]))
-        elif change == 3 and isinstance(parent, dict):
-            parent[rng.choice(("id", "people", "x", key + "s"))] = parent.pop(key)
-        else:
-            parent[key] = copy.deepcopy(rng.choice(_ODD))
-    return value
 
 
 def _bytes(name, text, rng):
@@ -79,13 +40,12 @@ def _bytes(name, text, rng):
             words[rng.randrange(len(words))] = rng.choice(("nan", "inf", "-1", "3", "1e400", "x", "", "0", "\n"))  # fmt: skip
         data = " ".join(words).encode()
     elif name.endswith(".jsonl"):
-        lines = [json.dumps(_mutated(json.loads(line), rng)) for line in text.splitlines()]
+        lines = [json.dumps(mutated(json.loads(line), rng)) for line in text.splitlines()]
         data = "\n".join(lines).encode()
     else:
-        data = json.dumps(_mutated(json.loads(text), rng)).encode()
-    if rng.random() < 0.1:  # a damaged file
-        at = rng.randrange(len(data) + 1)
-        data = rng.choice((data[:at], data[:at] + bytes([rng.randrange(256)]) + data[at + 1 :], data[at:]))  # fmt: skip
+        data = json.dumps(mutated(json.loads(text), rng)).encode()
+    if rng.random() < 0.1:
+        data = damaged(data, rng)
     return data
 
 
