@@ -7,6 +7,8 @@ device on trust; tests/parallel_test.py checks that all devices hold the same.
 import json
 import os
 import re
+import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -110,6 +112,40 @@ def join(spec: str) -> None:
             f"--distributed={spec}: the other processes were not found: {error}"
         ) from None
     wait_for_all("joined")  # connects the devices while nobody is busy elsewhere
+
+
+def run_with_others(function: Callable[[], Any]) -> None:
+    """Runs a function that works with other processes; where it fails, this process ends at once, with exit status 1.
+
+    To leave in the usual way would wait for the others, and those wait for this process, or are lost. What the user can
+    mend is one line on standard error, and so is the loss of another process.
+    """
+    try:
+        function()
+        return
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        if not is_loss_of_a_process(error):
+            traceback.print_exc()
+        else:
+            first = next(iter(str(error).splitlines()), "")
+            print(
+                "error: another process of this run has ended, or cannot be reached. Start all of them again: the run goes"
+                f" on from the newest checkpoint. ({first:.200})",
+                file=sys.stderr,
+            )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def is_loss_of_a_process(error: BaseException) -> bool:
+    """Returns whether an error says that another process of this run cannot be reached."""
+    if processes()[1] == 1:
+        return False
+    words = ("Gloo", "NCCL", "heartbeat", "Connection", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+    return isinstance(error, jax.errors.JaxRuntimeError) or any(w in str(error) for w in words)
 
 
 def processes() -> tuple[int, int]:

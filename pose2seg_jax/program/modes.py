@@ -83,9 +83,11 @@ def train(command: Command) -> None:
     """Trains a network, or goes on."""
     from pose2seg_jax.program import runs
 
-    if command.distributed:
-        parallel.join(command.distributed)
-    runs.train(command.config, command.workdir)
+    if not command.distributed:
+        runs.train(command.config, command.workdir)
+        return
+    parallel.join(command.distributed)
+    parallel.run_with_others(lambda: runs.train(command.config, command.workdir))
 
 
 def evaluate(command: Command) -> None:
@@ -392,4 +394,6 @@ def _quiet_libraries() -> None:
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of what is meant
+    # Orbax warns of what is meant, and logs the errors that it raises.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)

@@ -204,6 +204,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # Orbax and its storage raise errors of many kinds
+            if parallel.is_loss_of_a_process(error):
+                raise
             raise CheckpointError(
                 f"{self._directory}: a checkpoint cannot be written ({_first_line(error)}). The complete ones are as they"
                 " were. Make room or permit writing; the same command then goes on from the newest."

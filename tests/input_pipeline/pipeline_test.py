@@ -374,7 +374,7 @@ def test_tfds_build_prepares_what_training_reads(tmp_path):
     built = subprocess.run(
         [
             sys.executable, "-c", _TFDS, "build", "input_pipeline/coco_human",
-            f"--data_dir={made}", "--file_format=array_record",
+            f"--data_dir={made}",
         ],
         cwd=ROOT, env=os.environ | {"COCO_DIR": str(root)}, capture_output=True, text=True,
     )  # fmt: skip
