@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -45,7 +46,7 @@ _TINY = {
     "optimizer.schedule": "step", "log_every": 1, "checkpoint_every": 1, "panels_every": 0,
 }  # fmt: skip
 _STEP = re.compile(r"^step (\d+)/\d+  (.*?)(?:  [\d.]+ images/s.*)?$")
-_PATIENCE = 600  # seconds after which a process that does not end has failed
+_PATIENCE = 900  # seconds after which a process is killed, and its fault counts as one
 
 
 @dataclasses.dataclass
@@ -106,6 +107,9 @@ class Training:
             command, env=environment, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
         self.lines: list[str] = []
+        self._patience = threading.Timer(_PATIENCE, self.process.kill)
+        self._patience.daemon = True
+        self._patience.start()
 
     def read_until(self, wanted: str) -> bool:
         """Reads what it says until a line matches; False where it ends before."""
@@ -120,7 +124,8 @@ class Training:
         """Returns the seconds until it has ended."""
         start = time.monotonic()
         self.read_until("(?!)")
-        self.process.wait(_PATIENCE)
+        self.process.wait()
+        self._patience.cancel()
         return time.monotonic() - start
 
     def kill(self) -> None:
@@ -186,6 +191,8 @@ def check_repeated(trainings: list[Training]) -> int:
     """
     known: dict[int, str] = {}
     repeated = 0
+    if not any(training.steps for training in trainings):
+        raise FaultError("no training has said anything of a step")
     for training in trainings:
         for step, values in training.steps.items():
             repeated += step in known
@@ -276,6 +283,8 @@ def two_in_one(lab: Lab, times: int) -> Outcome:
     first.read_until(r"^step ")
     second = lab.start(lab.folder / "busy", 1000)
     second.wait()
+    if not first.read_until(r"^step "):
+        raise FaultError(first.errors)
     first.kill()
     second.check(1, "another process is training here")
     return Outcome("two in one directory", 1, 0, "0", "the second is refused, the first goes on")

@@ -2,7 +2,8 @@
 
 Every epoch is a permutation of all records, and a batch is the next `batch_size` of them. Within a batch, the images are
 sorted into groups that hold about as many persons each. A device gets whole groups, and a group has its own slots for
-persons. So which persons are left out where there are too many does not depend on the devices, as long as each has a group.
+persons. So which persons are left out where there are too many does not depend on the devices, as long as their number divides
+that of the groups.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ _GROUP = 4
 
 
 def count_groups(batch_size: int, slots: int, devices: int) -> int:
-    """Returns the number of groups of a batch.
+    """Returns the number of groups of a batch: of four images or a few more, or one for each device.
 
     Args:
         batch_size: images of a batch.

@@ -95,7 +95,7 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike, *, busy: str | None = None) -> Iterator[None]:
+def locked(path: str | os.PathLike, *, busy: str | None = None) -> Iterator[bool]:
     """Keeps other processes out of what a lock file stands for, while in the block.
 
     The system lets go of the lock when the process ends, however it ends. In a bucket, and where the system has no such
@@ -105,24 +105,26 @@ def locked(path: str | os.PathLike, *, busy: str | None = None) -> Iterator[None
         path: of the lock file; it is made, and stays.
         busy: what to say where another process is in its block; None to wait for it.
 
+    Yields:
+        Whether others are kept out.
+
     Raises:
         UserError: another process is in its block, with the words of `busy`; or the file cannot be written.
     """
     target = resolve(path)
     if os.fspath(target).startswith(_SCHEMES):
-        yield
+        yield False
         return
     try:
         file = open(target, "ab")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror}.") from None
     with file:
-        lock(file, busy)
-        yield
+        yield lock(file, busy)
 
 
-def lock(file: IO[bytes], busy: str | None = None) -> None:
-    """Locks an open file, see `locked`.
+def lock(file: IO[bytes], busy: str | None = None) -> bool:
+    """Locks an open file, see `locked`; returns whether the system could.
 
     Raises:
         UserError: another process holds the lock.
@@ -130,13 +132,14 @@ def lock(file: IO[bytes], busy: str | None = None) -> None:
     try:
         import fcntl
     except ImportError:  # not on Windows
-        return
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
     except BlockingIOError:
         raise UserError(str(busy)) from None
     except OSError:  # a file system without locks
-        return
+        return False
+    return True
 
 
 def remove_partial(files: Iterable[pathlib.Path]) -> None:

@@ -99,6 +99,25 @@ def test_every_device_holds_the_same_state(tmp_path):
         np.testing.assert_array_equal(values, np.broadcast_to(values[:1], values.shape))
 
 
+def test_devices_that_hold_different_values_are_named():
+    devices = jax.local_devices()
+    mesh = jax.sharding.Mesh(np.asarray(devices), (parallel.AXIS,))
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def held(values):
+        pieces = [jax.device_put(value, d) for value, d in zip(values, devices, strict=True)]
+        return jax.make_array_from_single_device_arrays(pieces[0].shape, replicated, pieces)
+
+    same = [np.arange(6, dtype=np.float32)] * len(devices)
+    step = held([np.int32(3)] * len(devices))
+    parallel.check_replicas({"a": held(same), "step": step, "half": held([np.zeros(2, jnp.bfloat16)] * len(devices))})  # fmt: skip
+    other = np.nextafter(same[0], 10)  # one bit
+    with pytest.raises(
+        UserError, match="device 2 of process 0 holds other parameters than device 0"
+    ):
+        parallel.check_replicas({"a": held([*same[:2], other, *same[3:]]), "step": step})
+
+
 @pytest.mark.parametrize("spec", ["", "2/2@host:1", "0/2", "0/2@host", "x/2@host:1"])
 def test_other_processes_are_named_in_one_way(spec):
     with pytest.raises(UserError, match="must be 'auto' or INDEX/COUNT@HOST:PORT"):

@@ -299,10 +299,15 @@ def prepare(
     )
     if not progress.is_shown():
         tfds.disable_progress_bar()
-    home = epath.Path(builder.data_dir).parent
-    home.mkdir(parents=True, exist_ok=True)
-    with paths.locked(home / ".lock"):  # who prepares the same data at once waits, and finds it
-        for left_over in home.glob("incomplete.*"):  # by a process that was killed
-            left_over.rmtree(missing_ok=True)
+    made = epath.Path(builder.data_dir)
+    if made.exists():  # complete: TFDS prepares it under another name
+        builder.download_and_prepare()
+        return builder
+    made.parent.mkdir(parents=True, exist_ok=True)
+    # Who prepares the same data at once waits, and finds it.
+    with paths.locked(made.parent / ".lock") as is_alone:
+        for left_over in made.parent.glob("incomplete.*"):  # by a process that was killed
+            if is_alone:
+                left_over.rmtree(missing_ok=True)
         builder.download_and_prepare()
     return builder

@@ -82,7 +82,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
         )
 
 
-def _alone(workdir: str) -> contextlib.AbstractContextManager[None]:
+def _alone(workdir: str) -> contextlib.AbstractContextManager[bool]:
     """Keeps a second training out of a work directory; of several processes the first one does it for all."""
     busy = f"{workdir}: another process is training here. Wait for it, or name another --workdir."
     return paths.locked(paths.resolve(workdir) / ".lock", busy=busy)

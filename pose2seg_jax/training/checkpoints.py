@@ -5,6 +5,7 @@ killed while writing goes on from the one before.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -33,10 +34,12 @@ class Progress(NamedTuple):
     Attributes:
         position: training examples consumed so far.
         skipped: steps so far that changed nothing, because their loss or gradient was no number.
+        owes_evaluation: whether this step is one to evaluate after, and the process was asked to end before that was done.
     """
 
     position: int
     skipped: int = 0
+    owes_evaluation: bool = False
 
 
 class Checkpoints:
@@ -163,6 +166,12 @@ class Checkpoints:
         except CheckpointError:
             raise
         except Exception as error:  # Orbax and its storage raise errors of many kinds
+            if parallel.is_loss_of_a_process(error):
+                raise
+            if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+                raise CheckpointError(
+                    f"{self._directory / str(step)}: cannot be read: {error.strerror}."
+                ) from None
             raise CheckpointError(
                 f"{self._directory / str(step)}: is damaged and cannot be read ({_first_line(error)}). Move this folder"
                 " away; the same command then goes on from the checkpoint before it, if there is one."
@@ -186,15 +195,23 @@ class Checkpoints:
             " training evaluated (eval_every)."
         )
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Waits until everything is written.
 
         Raises:
             CheckpointError: a checkpoint cannot be written.
         """
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits until everything is written, and closes.
+
+        Raises:
+            CheckpointError: a checkpoint cannot be written.
+        """
         try:
-            with self._writing():
-                self._manager.wait_until_finished()
+            self.wait()
         finally:
             with contextlib.suppress(Exception):  # it has been told
                 self._manager.close()

@@ -10,8 +10,8 @@ from typing import Any
 from pose2seg_jax import parallel
 
 
-class AskedToEndError(Exception):
-    """The process was asked to end within `Interruption.at_once`."""
+class AskedToEnd(BaseException):
+    """The process was asked to end within `Interruption.at_once`, or shortly before."""
 
 
 class Interruption:
@@ -56,10 +56,12 @@ class Interruption:
         """A block that may be left in the middle.
 
         Raises:
-            AskedToEndError: the process was asked to end while in it, and is the only one.
+            AskedToEnd: the process was asked to end while in it, and is the only one.
         """
         self._at_once = not self._is_one_of_several()
         try:
+            if self._at_once and self._asked:
+                raise AskedToEnd
             yield
         finally:
             self._at_once = False
@@ -70,7 +72,7 @@ class Interruption:
         if self._is_one_of_several():
             os.kill(os.getpid(), signal.SIGTERM)
         if self._at_once:
-            raise AskedToEndError
+            raise AskedToEnd
 
     def _let_go(self) -> None:
         while self._before:

@@ -41,7 +41,7 @@ def create_schedule(options: OptimizerOptions, num_steps: int) -> optax.Schedule
     """Returns the rate of each step, counted from 0.
 
     A linear warm-up from a third of the rate; then x 0.1 at each of `decay_steps` (authors' code), or a cosine that
-    reaches 0 at `num_steps`.
+    reaches 0 at `num_steps`, if no step was skipped.
 
     Raises:
         UserError: an unknown schedule.
@@ -96,10 +96,10 @@ def create_optimizer(
         },
         labels,
     )
-    if not options.clip_norm:
-        return moved
+    # The same parts with and without clipping, so that a run may begin or stop to clip.
+    clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else optax.identity()
     without_frozen = optax.multi_transform(
         {"rest": optax.identity(), "backbone": optax.identity(), "frozen": optax.set_to_zero()},
         labels,
     )
-    return optax.chain(without_frozen, optax.clip_by_global_norm(options.clip_norm), moved)
+    return optax.chain(without_frozen, clip, moved)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import optax
 
 from pose2seg_jax import parallel, random_roots
 from pose2seg_jax.alignment.geometry import Array
@@ -12,7 +13,7 @@ from pose2seg_jax.evaluation.evaluator import StateEvaluator
 from pose2seg_jax.models.variables import init_variables
 from pose2seg_jax.people.batches import BatchIds, TrainBatch
 from pose2seg_jax.training.checkpoints import Checkpoints, Progress
-from pose2seg_jax.training.interruption import AskedToEndError, Interruption
+from pose2seg_jax.training.interruption import AskedToEnd, Interruption
 from pose2seg_jax.training.metrics_log import MetricsLog
 from pose2seg_jax.training.optimizer import OptimizerOptions, create_optimizer, create_schedule
 from pose2seg_jax.training.options import TrainOptions
@@ -58,17 +59,8 @@ def train(
         NonFiniteLossError: more than `options.optimizer.max_skipped` steps in a row had a loss or a gradient that is no
             number. The last good checkpoint stays.
     """
-    spec, progress = record.spec, Progress(0)
-    optimizer = create_optimizer(options.optimizer, options.num_steps, spec)
-    if start is None:
-        start = init_variables(spec, random_roots.key(options.seed, "initialisation"))
-    state = create_state(start, optimizer)
-    for step in checkpoints.incomplete:
-        log.say(
-            f"the checkpoint of step {step} is incomplete, since its writer was stopped; it is removed"
-        )
-    if checkpoints.latest_step() is not None:
-        state, progress = checkpoints.restore(state)
+    optimizer = create_optimizer(options.optimizer, options.num_steps, record.spec)
+    state, progress = _begin(record, options, optimizer, checkpoints, log, start)
     first = int(state.step)
     parallel.check_same("the step to go on from", first)
     state = parallel.replicate(state)
@@ -76,45 +68,49 @@ def train(
         log.say(f"goes on from step {first} in {workdir}")
     if parallel.processes()[0] == 0:
         record.write(workdir)
-    run_step = parallel.train_step(make_train_step(spec, options, optimizer))
-    draw_panels = make_panels(spec, options)
+    run_step = parallel.train_step(make_train_step(record.spec, options, optimizer))
+    draw_panels = make_panels(record.spec, options)
     batches = open_batches(progress.position)
     checks = StepChecks(log, options.optimizer.max_skipped, progress.skipped)
 
     results: dict[str, float] = {}
     with Interruption() as interruption:
+        asked = interruption.asked(first)
+        if progress.owes_evaluation and not asked:
+            try:
+                results = _evaluate(evaluator, state, log, interruption)
+            except AskedToEnd:
+                asked = True
         for step in range(first + 1, options.num_steps + 1):
+            if asked:
+                break
             batch, ids = next(batches)
             state, metrics = run_step(state, batch)
             last, asked = step == options.num_steps, interruption.asked(step)
-            evaluates = (last or is_due(step, options.eval_every)) and not asked
+            evaluates = last or is_due(step, options.eval_every)
             saves = evaluates or asked or is_due(step, options.checkpoint_every)
             logs = last or step == first + 1 or is_due(step, options.log_every)
             checks.add(step, metrics, ids, now=saves or logs)
             if logs:
-                values = {k: float(v) for k, v in metrics.items() if k != "finite"}
-                used = step - checks.skipped + (not bool(metrics["finite"]))
-                values["learning_rate"] = rate_of_step(options.optimizer, options.num_steps, used)
-                log.progress(step, values | {"skipped": checks.skipped})
+                _log_step(log, options, step, metrics, checks.skipped)
             if last or is_due(step, options.panels_every):
                 log.images(step, draw_panels(state, batch))
-            if saves:
-                results = {}
-                try:
-                    if evaluates:
-                        with interruption.at_once():
-                            results = _evaluate(evaluator, state, log)
-                except AskedToEndError:
-                    asked = True
-                finally:  # an evaluation that fails must not cost the steps before it
-                    position = progress.position + (step - first) * options.batch_size
-                    checkpoints.save(state, Progress(position, checks.skipped), results or None)
-                log.restart_clock()
-            if asked:
-                log.say(
-                    f"asked to end: saved after step {step}; the same command goes on from there"
-                )
-                break
+            if not saves:
+                continue
+            parallel.check_replicas(state)
+            position = progress.position + (step - first) * options.batch_size
+            reached, results = Progress(position, checks.skipped, evaluates and asked), {}
+            try:
+                if evaluates and not asked:
+                    results = _evaluate(evaluator, state, log, interruption)
+            except AskedToEnd:
+                asked, reached = True, reached._replace(owes_evaluation=True)
+            finally:  # an evaluation that fails must not cost the steps before it
+                checkpoints.save(state, reached, results or None)
+            log.restart_clock()
+        checkpoints.wait()  # a signal must not end the process while it writes
+        if asked:
+            log.say(f"asked to end: saved after step {int(state.step)}; the same command goes on")
     if first >= options.num_steps:
         more = "raise --config.num_steps to go on"
         if options.optimizer.schedule == "cosine":  # its rate has come down to 0
@@ -122,6 +118,27 @@ def train(
         log.say(f"already trained for {first} steps; {more}.")
     parallel.wait_for_all("trained")
     return results
+
+
+def _begin(
+    record: RunRecord,
+    options: TrainOptions,
+    optimizer: optax.GradientTransformation,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    start: Any,
+) -> tuple[TrainState, Progress]:
+    """The state of the newest checkpoint, or a fresh one, and how far the run is."""
+    if start is None:
+        start = init_variables(record.spec, random_roots.key(options.seed, "initialisation"))
+    state = create_state(start, optimizer)
+    for step in checkpoints.incomplete:
+        log.say(
+            f"the checkpoint of step {step} is incomplete, since its writer was stopped; it is removed"
+        )
+    if checkpoints.latest_step() is None:
+        return state, Progress(0)
+    return checkpoints.restore(state)
 
 
 class StepChecks:
@@ -185,9 +202,26 @@ def rate_of_step(options: OptimizerOptions, num_steps: int, step: int) -> float:
     return float(create_schedule(options, num_steps)(step - 1))
 
 
-def _evaluate(evaluator: StateEvaluator, state: TrainState, log: MetricsLog) -> dict[str, float]:
-    """All processes together."""
-    evaluation = evaluator.run(jax.device_get(state.variables))
+def _log_step(
+    log: MetricsLog, options: TrainOptions, step: int, metrics: dict[str, Array], skipped: int
+) -> None:
+    """Logs what a step said; steps that were skipped, this one included, did not move the schedule on."""
+    values = {name: float(value) for name, value in metrics.items() if name != "finite"}
+    updates = step - skipped + (not metrics["finite"])
+    values["learning_rate"] = rate_of_step(options.optimizer, options.num_steps, updates)
+    log.progress(step, values | {"skipped": skipped})
+
+
+def _evaluate(
+    evaluator: StateEvaluator, state: TrainState, log: MetricsLog, interruption: Interruption
+) -> dict[str, float]:
+    """All processes together.
+
+    Raises:
+        AskedToEnd: before it was done.
+    """
+    with interruption.at_once():
+        evaluation = evaluator.run(jax.device_get(state.variables))
     results = evaluation.summary()
     log.say(evaluation.table())
     log.scalars(int(state.step), {f"validation/{name}": results[name] for name in results})

@@ -45,8 +45,7 @@ def test_crops_centre_a_person(prepared):
     config.augment.scale, config.augment.crop_margin = (1.0, 1.0), (1.2, 1.2)
     features = builder.info.features
     to_canvas = jax.jit(stream_fixtures.to_canvas(config))
-    files = [str(path) for path in builder.info.splits["train"].filepaths]
-    for record in tf.data.TFRecordDataset(files):
+    for record in pipeline.open_records(builder):
         example = features.deserialize_example(
             record, decoders={"image": tfds.decode.SkipDecoding()}
         )

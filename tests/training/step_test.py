@@ -1,5 +1,7 @@
 """A training step that cannot be taken."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,3 +57,6 @@ def test_long_gradients_are_clipped():
         _, state = optimizer.update(gradients, optimizer.init(params), params)
         (moments,) = [x.nu for x in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "nu")) if hasattr(x, "nu") and jax.tree.leaves(x.nu)]  # fmt: skip
         np.testing.assert_allclose(jax.tree.leaves(moments)[0], 1e-3 * seen**2, rtol=1e-5)
+    # A run may begin to clip: its state has the same structure.
+    plain = create_optimizer(dataclasses.replace(options.optimizer, clip_norm=0.0), 4, spec)
+    assert jax.tree.structure(plain.init(params)) == jax.tree.structure(optimizer.init(params))
