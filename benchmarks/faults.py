@@ -107,6 +107,7 @@ class Training:
             command, env=environment, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
         self.lines: list[str] = []
+        self.errors = ""  # what it has written to standard error, once it has ended
         self._patience = threading.Timer(_PATIENCE, self.process.kill)
         self._patience.daemon = True
         self._patience.start()
@@ -126,18 +127,17 @@ class Training:
         self.read_until("(?!)")
         self.process.wait()
         self._patience.cancel()
+        self._errors.seek(0)
+        self.errors = self._errors.read()
+        self._errors.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         return time.monotonic() - start
 
     def kill(self) -> None:
         """Ends it as a machine that is taken away."""
         self.process.kill()
         self.wait()
-
-    @property
-    def errors(self) -> str:
-        """What it has written to standard error."""
-        self._errors.seek(0)
-        return self._errors.read()
 
     @property
     def steps(self) -> dict[int, str]:
