@@ -31,11 +31,8 @@ import numpy as np
 
 from benchmarks import rows
 from pose2seg_jax.evaluation.coco_protocol import align_columns
+from pose2seg_jax.program import runs
 from pose2seg_jax.training import run_record
-from pose2seg_jax.training.checkpoints import Checkpoints
-from pose2seg_jax.training.optimizer import create_optimizer
-from pose2seg_jax.training.options import TrainOptions
-from pose2seg_jax.training.state import abstract_state
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _TINY = {
@@ -165,11 +162,7 @@ class Training:
 
 def state_of(workdir: pathlib.Path) -> Any:
     """Everything that the newest checkpoint of a run holds."""
-    record = run_record.read(workdir)
-    options = TrainOptions.from_config(record.config_dict())
-    optimizer = create_optimizer(options.optimizer, options.num_steps, record.spec)
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        return checkpoints.restore(abstract_state(record.spec, optimizer))
+    return runs.restore_state(run_record.read(workdir), workdir)
 
 
 def check_equal(workdir: pathlib.Path, reference: pathlib.Path) -> None:

@@ -21,17 +21,17 @@ _ROUNDS = 3
 
 
 def _decode_only(builder):
-    features = builder.info.features
+    records, features = pipeline.open_records(builder), builder.info.features
 
-    def load(record):
+    def load(number):
         example = features.deserialize_example(
-            record, decoders={"image": tfds.decode.SkipDecoding()}
+            pipeline.read_record(records, number),
+            decoders={"image": tfds.decode.SkipDecoding()},
         )
         return tf.reduce_max(tf.io.decode_jpeg(example["image"], 3, dct_method="INTEGER_ACCURATE"))
 
-    records = pipeline.open_records(builder)
-    kept = tf.data.Dataset.from_tensor_slices(list(records)).cache().repeat()  # in memory
-    decoded = kept.map(load, num_parallel_calls=pipeline.PARALLEL_CALLS).prefetch(16)
+    numbers = tf.data.Dataset.range(len(records)).repeat()
+    decoded = numbers.map(load, num_parallel_calls=pipeline.PARALLEL_CALLS).prefetch(16)
     return decoded.with_options(pipeline.OPTIONS).as_numpy_iterator()
 
 

@@ -112,10 +112,8 @@ def train_batches(
     records, features = open_records(builder), builder.info.features
 
     def load(pair):
-        record = tf.numpy_function(records.__getitem__, [pair[0]], tf.string, stateful=False)
-        record.set_shape([])
         example = features.deserialize_example(
-            record, decoders={"image": tfds.decode.SkipDecoding()}
+            read_record(records, pair[0]), decoders={"image": tfds.decode.SkipDecoding()}
         )
         return read_example(example, pair[1], options) | {"example": tf.cast(pair[1], tf.uint32)}
 
@@ -132,6 +130,13 @@ def train_batches(
 def open_records(builder: tfds.core.DatasetBuilder) -> ArrayRecordDataSource:
     """Returns the serialised examples of the split "train", by their number."""
     return ArrayRecordDataSource([str(path) for path in builder.info.splits["train"].filepaths])
+
+
+def read_record(records: Any, number: tf.Tensor) -> tf.Tensor:
+    """Returns one of `open_records`, within tf.data."""
+    record = tf.numpy_function(records.__getitem__, [number], tf.string, stateful=False)
+    record.set_shape([])
+    return record
 
 
 def persons_of_records(builder: tfds.core.DatasetBuilder) -> np.ndarray:

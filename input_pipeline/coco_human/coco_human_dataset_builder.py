@@ -6,6 +6,7 @@ The directory holds annotations/person_keypoints_{train,val}2017.json, train2017
 split, named by its content: another or a changed split is prepared anew and never mistaken for this one.
 """
 
+import functools
 import hashlib
 import io
 import logging
@@ -290,22 +291,24 @@ def prepare(
     coco_layout.annotation_file(coco_dir, split)
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     where = paths.make_directory(data_dir or default, "--config.dataset.data_dir")
-    builder = Builder(
+    open_builder = functools.partial(
+        Builder,
         coco_dir=coco_dir,
         split=split,
         poses=poses,
         fingerprint=fingerprint,
         data_dir=os.fspath(where),
     )
+    builder = open_builder()
     if not progress.is_shown():
         tfds.disable_progress_bar()
     made = epath.Path(builder.data_dir)
     if made.exists():  # complete: TFDS prepares it under another name
-        builder.download_and_prepare()
         return builder
     made.parent.mkdir(parents=True, exist_ok=True)
-    # Who prepares the same data at once waits, and finds it.
     with paths.locked(made.parent / ".lock") as is_alone:
+        if made.exists():  # another process prepared it while this one waited
+            return open_builder()
         for left_over in made.parent.glob("incomplete.*"):  # by a process that was killed
             if is_alone:
                 left_over.rmtree(missing_ok=True)

@@ -396,4 +396,8 @@ def _quiet_libraries() -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     # Orbax warns of what is meant, and logs the errors that it raises.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("absl").addFilter(_is_not_of_orbax)
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname

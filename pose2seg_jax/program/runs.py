@@ -13,11 +13,11 @@ from pose2seg_jax.prediction.network import Network
 from pose2seg_jax.program import data
 from pose2seg_jax.training import run_record
 from pose2seg_jax.training import train as loop
-from pose2seg_jax.training.checkpoints import Checkpoints
+from pose2seg_jax.training.checkpoints import Checkpoints, Progress
 from pose2seg_jax.training.metrics_log import MetricsLog
 from pose2seg_jax.training.optimizer import create_optimizer
 from pose2seg_jax.training.options import TrainOptions
-from pose2seg_jax.training.state import abstract_state
+from pose2seg_jax.training.state import TrainState, abstract_state
 from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights.files import Weights
 
@@ -99,12 +99,27 @@ def restore(workdir: str, checkpoint: str = "latest") -> tuple[Weights, ml_colle
         UserError: there is no such run or checkpoint.
     """
     record = run_record.read(workdir)
-    config = record.config_dict()
-    options = TrainOptions.from_config(config)
+    state, _ = restore_state(record, workdir, checkpoint)
+    return Weights(record.spec, state.variables, {"step": int(state.step)}), record.config_dict()
+
+
+def restore_state(
+    record: run_record.RunRecord, workdir: str | os.PathLike, checkpoint: str = "latest"
+) -> tuple[TrainState, Progress]:
+    """Returns all that a checkpoint of a run holds; see `restore`.
+
+    Args:
+        record: of the run.
+        workdir: of the run.
+        checkpoint: "latest", "best" or a step.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    options = TrainOptions.from_config(record.config_dict())
     optimizer = create_optimizer(options.optimizer, options.num_steps, record.spec)
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        state, _ = checkpoints.restore(abstract_state(record.spec, optimizer), checkpoint)
-    return Weights(record.spec, state.variables, {"step": int(state.step)}), config
+        return checkpoints.restore(abstract_state(record.spec, optimizer), checkpoint)
 
 
 def _asked_for(config: ml_collections.ConfigDict, record: run_record.RunRecord) -> NetworkSpec:

@@ -13,15 +13,11 @@ from input_pipeline import pipeline
 from pose2seg_jax import parallel
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.evaluation.evaluator import Evaluator
-from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.program import runs
+from pose2seg_jax.training import run_record
 from pose2seg_jax.training import train as loop
-from pose2seg_jax.training.checkpoints import Checkpoints
 from pose2seg_jax.training.interruption import Interruption
 from pose2seg_jax.training.metrics_log import MetricsLog
-from pose2seg_jax.training.optimizer import create_optimizer
-from pose2seg_jax.training.options import TrainOptions
-from pose2seg_jax.training.state import abstract_state
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 _STEPS = 5  # of 4 images; the data set has 8
@@ -47,12 +43,9 @@ def logged(monkeypatch):
     return lines
 
 
-def _state(config, workdir):
+def _state(workdir):
     """What the newest checkpoint holds."""
-    spec, options = NetworkSpec.from_config(config.model), TrainOptions.from_config(config)
-    optimizer = create_optimizer(options.optimizer, options.num_steps, spec)
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        return checkpoints.restore(abstract_state(spec, optimizer))
+    return runs.restore_state(run_record.read(workdir), workdir)
 
 
 @pytest.mark.parametrize("devices", [1, 4])
@@ -69,7 +62,7 @@ def test_stopping_and_going_on_changes_no_bit(config, tmp_path, monkeypatch, log
     monkeypatch.setattr(parallel, "num_local_devices", lambda: devices)
     monkeypatch.setattr(loop, "_evaluate", lambda *_: {"AP": 0.5})
     runs.train(config, str(tmp_path / "whole"))
-    whole, lines = _state(config, tmp_path / "whole"), list(logged)
+    whole, lines = _state(tmp_path / "whole"), list(logged)
     assert {step for step, _, _ in lines} == set(range(1, _STEPS + 1))
     logged.clear()
     for stop, threads in ((1, 2), (4, 1), (None, 3)):
@@ -77,7 +70,7 @@ def test_stopping_and_going_on_changes_no_bit(config, tmp_path, monkeypatch, log
         monkeypatch.setattr(Interruption, "asked", lambda self, step, stop=stop: step == stop)
         results = runs.train(config, str(tmp_path / "parts"))
         assert bool(results) == (stop is None)
-    jax.tree.map(np.testing.assert_array_equal, _state(config, tmp_path / "parts"), whole)
+    jax.tree.map(np.testing.assert_array_equal, _state(tmp_path / "parts"), whole)
     assert logged == lines
 
 
@@ -106,7 +99,7 @@ def test_a_run_that_is_asked_to_end_saves_first(config, tmp_path, quick_steps, c
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     assert runs.train(config, str(tmp_path / "run")) == {}
     assert "asked to end: saved after step 2; the same command goes on" in capsys.readouterr().out
-    state, progress = _state(config, tmp_path / "run")
+    state, progress = _state(tmp_path / "run")
     assert state.step == 2
     assert progress.position == 8
     assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
@@ -123,7 +116,7 @@ def test_an_evaluation_is_left_where_the_run_is_asked_to_end_and_made_up_for(con
         patched.setattr(Evaluator, "run", evaluate)
         assert runs.train(config, str(tmp_path / "run")) == {}
     assert f"asked to end: saved after step {_STEPS}" in capsys.readouterr().out
-    assert _state(config, tmp_path / "run")[0].step == _STEPS
+    assert _state(tmp_path / "run")[0].step == _STEPS
     assert runs.train(config, str(tmp_path / "run"))["AP"] >= 0
     assert "COCOHUMAN (12 persons)" in capsys.readouterr().out
 
