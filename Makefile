@@ -22,7 +22,7 @@ test: $(VENV)/installed
 
 # Whole programs: the commands of README.md as they stand and the notebook, shortened; main.py; trainings, also stopped and killed ones;
 # networks lowered for accelerators; the page in a browser; benchmarks; two processes.
-SLOW = tests/readme_test.py tests/distributed_test.py tests/killed_test.py tests/faults_test.py tests/lowering_test.py tests/program/resume_test.py tests/program/runs_test.py tests/examples_test.py tests/program/main_test.py tests/program/app_test.py tests/benchmarks
+SLOW = tests/readme_test.py tests/distributed_test.py tests/killed_test.py tests/faults_test.py tests/ray_test.py tests/lowering_test.py tests/program/resume_test.py tests/program/runs_test.py tests/examples_test.py tests/program/main_test.py tests/program/app_test.py tests/benchmarks
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(SLOW)
 

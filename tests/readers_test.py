@@ -30,10 +30,13 @@ from pose2seg_jax.evaluation import results_files
 from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.people import coco, images, json_files, ochuman
 from pose2seg_jax.people.pose_files import read_poses
+from pose2seg_jax.program.job import Done, Job
 from pose2seg_jax.training import run_record
 from pose2seg_jax.weights import files as weights
-from pose2seg_jax.weights import torch_files
+from pose2seg_jax.weights import movenet_files, torch_files
+from pose2seg_jax.weights.files import WeightsError
 
+_IDENTITY = {"network": "abc", "prediction.flip": False}
 _COUNT = int(os.environ.get("POSE2SEG_MUTATIONS", "60"))
 _SECONDS = 20  # of one file
 (_POSES,) = (text for title, _, text in DOCUMENTED if title == "OCHuman")
@@ -53,12 +56,18 @@ for _person in _OCHUMAN["images"][0]["annotations"]:
 class _Kind:
     """A kind of file: its valid content and what reads it."""
 
-    def __init__(self, name, content, read, *, is_json=False):
+    def __init__(self, name, content, read, *, is_json=False, beside=None):
         self.name, self.content, self.read, self.is_json = name, content, read, is_json
+        self.beside = beside or {}  # files that it names
 
     def change(self, rng):
         if self.is_json and rng.random() < 0.9:
             return json.dumps(mutated(json.loads(self.content), rng)).encode()
+        if self.name.endswith(".jsonl") and rng.random() < 0.9:
+            lines = self.content.splitlines()
+            at = rng.randrange(len(lines))
+            lines[at] = json.dumps(mutated(json.loads(lines[at]), rng)).encode()
+            return b"\n".join(lines) + b"\n"
         return damaged(self.content, rng)
 
 
@@ -87,6 +96,7 @@ def kinds(tmp_path_factory):
     content["annotations"][0]["segmentation"] = square  # polygons beside RLE
     dataset = coco.read(annotations)
     weights.save(root / "w.safetensors", tiny_weights())
+    graph, numbers = _graph_model()
     config = tiny_config("", "")
     run_record.new(config, NetworkSpec.from_config(config.model), "x").write(root)
     made = [
@@ -95,6 +105,8 @@ def kinds(tmp_path_factory):
         _Kind("templates.json", templates.source().read_bytes(), templates.load, is_json=True),
         _Kind("run.json", (root / "run.json").read_bytes(), lambda path: run_record.read(path.parent), is_json=True),
         _Kind("ochuman.json", json.dumps(_OCHUMAN).encode(), _ochuman, is_json=True),
+        _Kind("job.jsonl", _job(root / "job"), _journal),
+        _Kind("movenet.json", graph, _graph, is_json=True, beside={"movenet.bin": numbers}),
         _Kind("new.pth", _checkpoint(root / "new.pth", False), torch_files.read),
         _Kind("old.pth", _checkpoint(root / "old.pth", True), torch_files.read),
         _Kind("w.safetensors", (root / "w.safetensors").read_bytes(), weights.load),
@@ -123,8 +135,60 @@ def _ochuman(path):
     ochuman.convert(json_files.load(path), path, "all", (0.0, 1.0))
 
 
+def _job(folder):
+    """The journal of a prediction of two photos."""
+    folder.mkdir()
+    job = Job(folder, _IDENTITY, overwrite=False)
+    mask = {"size": [4, 3], "counts": "444"}
+    entry = {"image_id": 1, "category_id": 1, "segmentation": mask, "score": 0.5}
+    with job.writing():
+        for name in ("a.jpg", "b.jpg"):
+            job.claim([f"{name}_overlay.png"])
+            done = Done([entry], [f"{name}_overlay.png"], ["overlay"])
+            job.add(folder / name, name, ["estimated"], done)
+        job.finish([], ["coco"])
+    return (folder / "job.jsonl").read_bytes()
+
+
+def _journal(path):
+    """As the command goes on: the results of all photos are written."""
+    results = [path.parent / name for name in ("results.json", "polygons.json")]
+    try:
+        job = Job(path.parent, _IDENTITY, overwrite=False)
+        job.is_done(path.parent / "a.jpg", ["estimated"], ["overlay"])
+        with job.writing():
+            job.finish([path.parent / "a.jpg"], ["coco", "polygons"])
+    finally:
+        for file in results:
+            file.unlink(missing_ok=True)
+
+
+def _graph_model():
+    """A small TF.js graph model of two tensors."""
+    values = np.arange(10, dtype=np.float16).tobytes()
+    tensors = [
+        {"name": "a", "shape": [2, 3], "dtype": "float32", "quantization": {"dtype": "float16"}},
+        {"name": "b", "shape": [4], "dtype": "float32", "quantization": {"dtype": "float16"}},
+    ]
+    nodes = [{"name": "a", "op": "Const", "input": [], "attr": {}}]
+    content = {
+        "format": "graph-model", "modelTopology": {"node": nodes},
+        "weightsManifest": [{"paths": ["movenet.bin"], "weights": tensors}],
+    }  # fmt: skip
+    return json.dumps(content).encode(), values
+
+
+def _graph(path):
+    """Its tensors are read; that they are those of MoveNet is looked at behind that."""
+    try:
+        movenet_files.convert(path)
+    except WeightsError as error:
+        if f"is not {movenet_files.KIND}" not in str(error):
+            raise
+
+
 _NAMES = (
-    "annotations.json", "results.json", "templates.json", "run.json", "ochuman.json", "new.pth", "old.pth", "w.safetensors", "photo.jpeg", "photo.png",
+    "annotations.json", "results.json", "templates.json", "run.json", "ochuman.json", "job.jsonl", "movenet.json", "new.pth", "old.pth", "w.safetensors", "photo.jpeg", "photo.png",
     "photo.webp", "photo.gif", "photo.tiff", "photo.bmp",
 )  # fmt: skip
 
@@ -133,6 +197,8 @@ _NAMES = (
 def test_changed_and_damaged_files(kinds, name, tmp_path):
     kind, path = kinds[name], tmp_path / name
     path.write_bytes(kind.content)
+    for beside, content in kind.beside.items():
+        (tmp_path / beside).write_bytes(content)
     kind.read(path)
     refused, slowest = 0, 0.0
     for seed in range(_COUNT):
@@ -152,7 +218,7 @@ def test_changed_and_damaged_files(kinds, name, tmp_path):
         assert name in said, f"mutation {seed}"
     assert refused > 0
     assert slowest < _SECONDS
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [name]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([name, *kind.beside])
 
 
 def _png(width, height):

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -55,7 +56,8 @@ MODES = {
     ),
     "predict": Mode(
         "Writes masks and pictures for photos.",
-        ("image", "output"), (*_NETWORK, "poses", "skeleton", "write", "overwrite", "quiet"),
+        ("image", "output"),
+        (*_NETWORK, "poses", "skeleton", "write", "overwrite", "quiet", "shard", "engine", "workers"),
         ("model.", "prediction.", "dtype"),
     ),
     "report": Mode(
@@ -106,8 +108,21 @@ _TEXTS = (
     ("format", "Of --mode=export: 'onnx', 'stablehlo' or 'tflite'."),
     ("from", "A PyTorch checkpoint, or movenet-multipose.json; nothing in it is run."),
     ("output", "predict, export: a directory; report: HTML; *_weights: safetensors; else JSON."),
+    (
+        "shard",
+        "Do a part of the photos, as 0/8 to 7/8; without it, the same command then writes the results.",
+    ),
+    (
+        "engine",
+        "'ray' shares the photos among --workers processes, of one machine or of a Ray cluster.",
+    ),
     ("distributed", "Several hosts: 'auto' (TPU pod, Slurm) or INDEX/COUNT@HOST:PORT."),
 )
+_NUMBERS = {
+    "num_templates": "How many templates; default: 2, as the paper.",
+    "workers": "Of --engine=ray; default: one for each GPU, or where there is none, for each machine.",
+}
+_ENGINES = ("ray",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +196,7 @@ def parse(argv: Sequence[str], *, has_configs: bool = True) -> Command | None:
         values["image"].value = [*(values["image"].value or ()), *rest[1:]]
     elif len(rest) > 1:
         raise UserError(f"unknown argument '{rest[1]}'; flags begin with --.")
-    others = (*(name for name, _ in (*_TEXTS, *_SWITCHES)), "image", "write", "num_templates")
+    others = (*(name for name, _ in (*_TEXTS, *_SWITCHES)), "image", "write", *_NUMBERS)
     command = Command(
         str(values["mode"].value),
         config,
@@ -227,13 +242,8 @@ def _define(file: pathlib.Path | None) -> flags.FlagValues:
     flags.DEFINE_enum("mode", "train", list(MODES), "What to do.", flag_values=values)
     for name, text in _TEXTS:
         flags.DEFINE_string(name, None, text, flag_values=values)
-    flags.DEFINE_integer(
-        "num_templates",
-        None,
-        "How many templates; default: 2, as the paper.",
-        1,
-        flag_values=values,
-    )
+    for name, text in _NUMBERS.items():
+        flags.DEFINE_integer(name, None, text, 1, flag_values=values)
     flags.DEFINE_multi_string("image", None, _IMAGE, flag_values=values)
     kinds = ", ".join(f"{kind} ({text})" for kind, text in outputs.KINDS.items())
     flags.DEFINE_list("write", None, f"Several of {kinds}.", flag_values=values)
@@ -264,6 +274,7 @@ def check(command: Command) -> None:
     if "checkpoint" in given and "workdir" not in given:
         raise UserError("--checkpoint has no effect without the --workdir of a run.")
     _check_pose_fields(command)
+    _check_sharing(command)
     if "skeleton" in given and (command.poses is None or pose_source.is_estimator(command.poses)):
         raise UserError("--skeleton has no effect without --poses=FILE.")
     if "results" in given:
@@ -275,6 +286,27 @@ def check(command: Command) -> None:
         raise UserError(
             "--config.eval.pose_noise has no effect with --poses: it perturbs annotated poses."
         )
+
+
+def _check_sharing(command: Command) -> None:
+    """Checks the flags by which processes share photos.
+
+    Raises:
+        UserError: they are unknown, or exclude each other.
+    """
+    if command.engine not in (None, *_ENGINES):
+        raise UserError(f"--engine={command.engine}: is unknown; there is {', '.join(_ENGINES)}.")
+    if command.workers is not None and command.engine is None:
+        raise UserError("--workers has no effect without --engine=ray.")
+    if command.shard is None:
+        return
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", command.shard)
+    if not match or int(match[1]) >= int(match[2]):
+        raise UserError(f"--shard={command.shard}: must be INDEX/COUNT, from 0/COUNT to COUNT-1/COUNT, as 0/8 to 7/8.")  # fmt: skip
+    if command.engine is not None:
+        raise UserError("--shard and --engine both share the photos; leave one out.")
+    if command.overwrite:
+        raise UserError("--overwrite would remove what the other shards did; empty the directory before they start.")  # fmt: skip
 
 
 def _check_pose_fields(command: Command) -> None:
@@ -330,7 +362,7 @@ def _help(values: flags.FlagValues) -> str:
         lines += [f"  --mode={name} {needs} {takes}".rstrip(), f"      {mode.does}"]
     lines += ["", "Flags:"]
     names = (name for name, _ in (*_TEXTS, *_SWITCHES))
-    for name in ("config", "mode", "image", *names, "write", "num_templates"):
+    for name in ("config", "mode", "image", *names, "write", *_NUMBERS):
         lines.append(f"  --{name:14} {values[name].help}")
     return "\n".join(lines)
 

@@ -1,15 +1,14 @@
 """What a prediction has done so far, so that one that was stopped goes on and nothing of others is overwritten.
 
-`OUTPUT/job.jsonl` holds lines of JSON: first what the job is; then, for each photo, the files that it is about to write, and its
-results when they are complete. A line is written at once, so a program that is killed loses at most the photos that it
-was working on.
+`OUTPUT/job.jsonl` says what the job is; then, for each photo, the files that it is about to write, and its results when they
+are complete. Where several processes share the photos, each has a journal of its own, `job-PART.jsonl`, and reads those of the
+others. The job without a part takes what all of them did for done, and writes the results.
 """
 
 import contextlib
 import hashlib
 import json
-import logging
-import os
+import operator
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,11 +16,12 @@ from typing import Any, NamedTuple
 
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.people import masks
 from pose2seg_jax.people.polygons import polygons
+from pose2seg_jax.program.journal import DamagedError, Journal
 
 RESULTS = "results.json"
 POLYGONS = "polygons.json"
-_JOURNAL = "job.jsonl"
 _ANEW = "name another --output, or give --overwrite to begin anew"
 
 
@@ -56,36 +56,38 @@ class _Known(NamedTuple):
 class Job:
     """A prediction that writes into a directory. Several threads may use it."""
 
-    def __init__(self, directory: pathlib.Path, identity: Mapping[str, Any], *, overwrite: bool):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        identity: Mapping[str, Any],
+        *,
+        overwrite: bool,
+        part: str | None = None,
+    ):
         """Reads what the directory holds; `writing` writes.
 
         Args:
             directory: for the results; it exists.
             identity: what decides what all masks are, ready for JSON: the network, the options.
             overwrite: whether everything is done again, and what the directory holds is replaced.
+            part: the name of this process among several that share the photos; None for the job that writes the results.
 
         Raises:
             UserError: the directory holds results of another job, or files of others in the place of results.
         """
-        self.directory = directory
-        self._path = directory / _JOURNAL
+        self.directory, self.part = directory, part
+        name = "job.jsonl" if part is None else f"job-{part}.jsonl"
+        self._journal = Journal(directory / name)
         self._identity = json.loads(json.dumps(identity))
         self._overwrite = overwrite
         self._lock = threading.Lock()
-        self._file: Any = None
         self._known: dict[str, _Known] = {}
-        self._files: set[str] = set()
+        self._files: set[str] = set()  # of all parts
+        self._own: set[str] = set()  # of this one
         self._hashes: set[str] = set()
-        lines, self._length = self._read()
-        self._is_new = overwrite or not lines
-        if not overwrite and lines and lines[0]["job"] != self._identity:
-            before = lines[0]["job"]
-            other = [n for n in self._identity if before.get(n) != self._identity[n]]
-            raise UserError(
-                f"{directory}: holds results of another prediction (other {', '.join(other)}); {_ANEW}."
-            )
-        for line in lines[1:]:
-            self._take(line)
+        for other in self._others():
+            self._take(other)
+        self._is_new = overwrite or not self._take(self._journal)
         for name in (RESULTS, POLYGONS):
             self._check_results(directory / name)
 
@@ -96,27 +98,23 @@ class Job:
         Raises:
             UserError: it cannot be written, or another process is writing it.
         """
+        if self.part is None:
+            for other in self._others():
+                if other.is_written():
+                    raise UserError(f"{other.path}: another process is still at work here; wait for it, or name another --output.")  # fmt: skip
+        start: list[dict[str, Any]] | None = None
         if self._is_new:
-            kept = [{"job": self._identity}, {"files": sorted(self._files)}]
-            kept += [{"wrote": known} for known in sorted(self._hashes)]
-            text = "".join(json.dumps(line) + "\n" for line in kept)
-            paths.write_atomically(self._path, text)
-            self._length = len(text)
-        try:
-            file = open(self._path, "r+b", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot be written: {error.strerror}.") from None
-        with file:
-            paths.lock(
-                file,
-                busy=f"{self._path}: another prediction is writing here; name another --output.",
-            )
-            if file.seek(0, os.SEEK_END) > self._length:
-                logging.warning("%s: its last line is incomplete and is left out.", self._path)
-                file.truncate(self._length)
-                file.seek(self._length)
-            self._file = file
-            names = {*self._files, RESULTS, POLYGONS, _JOURNAL}
+            start = [{"job": self._identity}, {"files": sorted(self._own)}]
+            if self.part is None:
+                start[1] = {"files": sorted(self._files)}
+                start += [{"wrote": known} for known in sorted(self._hashes)]
+        with self._journal.writing(start):
+            if self.part is None and self._overwrite:  # what they knew is in our own journal now
+                for other in self._others():
+                    other.path.unlink(missing_ok=True)
+            # Others may be writing theirs, where there are others.
+            files = self._own if self.part is not None else {*self._files, RESULTS, POLYGONS}
+            names = {*files, self._journal.path.name}
             paths.remove_partial(self.directory / name for name in names)
             yield
 
@@ -158,7 +156,11 @@ class Job:
         """
         for name in names:
             target = self.directory / name
-            if name not in self._files and not self._overwrite and target.exists():
+            if name in self._files or self._overwrite or not target.exists():
+                continue
+            for other in self._others():  # another part may have written it since
+                self._take(other)
+            if name not in self._files:
                 raise UserError(
                     f"{target}: was not written by this prediction, and would be overwritten; {_ANEW}."
                 )
@@ -173,8 +175,9 @@ class Job:
             self.check_free(names)
             new = [name for name in names if name not in self._files]
             self._files.update(new)
+            self._own.update(names)
             if new:
-                self._append({"files": new})
+                self._journal.append({"files": new})
 
     def add(self, photo: pathlib.Path, name: str, state: Sequence[Any], done: Done) -> None:
         """Notes that a photo's files are complete.
@@ -215,78 +218,92 @@ class Job:
     def finish(self, photos: Iterable[pathlib.Path], kinds: Iterable[str]) -> int:
         """Writes the results of all photos: those that are named now in their order, then those of before.
 
+        A part writes none: its results are in its journal.
+
         Args:
             photos: that are named now.
             kinds: "coco" and "polygons" have a file each.
 
         Returns:
-            How many masks there are.
+            How many masks the results hold, or of a part, the photos that are named.
 
         Raises:
             UserError: they cannot be written.
         """
         if not self._known:  # nothing was done: what is there stays
             return 0
-        order = dict.fromkeys([*map(str, photos), *self._known])
+        order = dict.fromkeys(map(str, photos))
+        if self.part is None:
+            order |= dict.fromkeys(self._known)
         found = [self._known[name].done for name in order if name in self._known]
         entries = [entry for done in found for entry in done.entries]
+        if self.part is not None:
+            return len(entries)
         for name, kind in ((RESULTS, "coco"), (POLYGONS, "polygons")):
             if kind in kinds:
-                written = entries if kind == "coco" else [_with_polygons(entry) for entry in entries]  # fmt: skip
+                written = entries if kind == "coco" else [self._with_polygons(entry) for entry in entries]  # fmt: skip
                 data = json.dumps(written).encode()
                 # Noted first: a file that is there and not noted would be somebody else's.
-                self._append({"wrote": _hash(data)})
+                self._journal.append({"wrote": _hash(data)})
                 paths.write_atomically(self.directory / name, data)
         return len(entries)
 
     def _note(self, photo: pathlib.Path, known: _Known) -> None:
         self._known[str(photo)] = known
-        self._append(
+        self._journal.append(
             {"photo": str(photo), "state": known.state, "name": known.name, **known.done._asdict()}
         )
 
-    def _take(self, line: dict[str, Any]) -> None:
-        """Takes what a line of the journal says."""
-        if "wrote" in line:
-            self._hashes.add(line["wrote"])
-        elif "photo" in line:
-            done = Done(line["entries"], line["files"], line["kinds"])
-            self._files.update(done.files)
-            if not self._overwrite:
-                self._known[line["photo"]] = _Known(line["state"], line["name"], done)
-        else:
-            self._files.update(line["files"])
+    def _others(self) -> list[Journal]:
+        """The journals of the other processes that share the photos, or did."""
+        own = self._journal.path
+        found = sorted(self.directory.glob("job-*.jsonl"))
+        if self.part is not None:
+            found = [self.directory / "job.jsonl", *found]
+        return [Journal(path) for path in found if path != own]
 
-    def _read(self) -> tuple[list[Any], int]:
-        """The complete lines of the journal, and how many bytes they are."""
-        if not self._path.exists():
-            return [], 0
-        data = self._path.read_bytes()
-        length = data.rfind(b"\n") + 1
+    def _take(self, journal: Journal) -> bool:
+        """Takes what a journal says; returns whether it is one of this job.
+
+        Raises:
+            UserError: it is damaged, or of another job.
+        """
         try:
-            lines = [json.loads(line) for line in data[:length].splitlines()]
-            if not lines or not isinstance(lines[0]["job"], dict):
-                raise ValueError
-            for line in lines[1:]:
-                if not {"wrote", "files"} & set(line):
-                    raise ValueError
-        except (ValueError, KeyError, TypeError, RecursionError):
+            lines = journal.read()
+        except DamagedError:
             if self._overwrite:
-                return [], 0
-            raise UserError(f"{self._path}: is damaged, or of another program; {_ANEW}.") from None
-        return lines, length
+                return False
+            raise UserError(
+                f"{journal.path}: is damaged, or of another program; {_ANEW}."
+            ) from None
+        if not self._overwrite and lines and lines[0]["job"] != self._identity:
+            before = lines[0]["job"]
+            other = [n for n in self._identity if before.get(n) != self._identity[n]]
+            raise UserError(f"{self.directory}: holds results of another prediction ({journal.path.name}: other {', '.join(other)}); {_ANEW}.")  # fmt: skip
+        for line in lines[1:]:
+            if "wrote" in line:
+                self._hashes.add(line["wrote"])
+                continue
+            self._files.update(line["files"])
+            self._own.update(line["files"] if journal is self._journal else ())
+            if "photo" in line and not self._overwrite:
+                done = Done(line["entries"], line["files"], line["kinds"])
+                self._known[line["photo"]] = _Known(line["state"], line["name"], done)
+        return bool(lines)
 
-    def _append(self, line: Mapping[str, Any]) -> None:
-        data = json.dumps(line).encode() + b"\n"
+    def _with_polygons(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """A result whose mask is polygons; [] where it is empty.
+
+        Raises:
+            UserError: it has no mask.
+        """
         try:
-            if self._file.write(data) != len(data):
-                raise OSError(None, "the disk is full")
-            self._length += len(data)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._length)
-                self._file.seek(self._length)
-            raise UserError(f"{self._path}: cannot be written: {error.strerror}.") from None
+            mask = entry["segmentation"]
+            height, width = map(operator.index, mask["size"])
+            rle = masks.encode_segmentation(mask, height, width)
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{self._journal.path}: is damaged: a result has no mask; {_ANEW}.") from None  # fmt: skip
+        return {**entry, "segmentation": [ring.ravel().tolist() for ring in polygons(rle)]}
 
     def _check_results(self, target: pathlib.Path) -> None:
         """Refuses a results file that this job has not written, or takes it for its own where it may be replaced."""
@@ -310,10 +327,3 @@ def _stamp(path: pathlib.Path) -> tuple[int, int]:
 
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _with_polygons(entry: dict[str, Any]) -> dict[str, Any]:
-    """A result whose mask is polygons; [] where it is empty."""
-    mask = entry["segmentation"]
-    rle = {"size": mask["size"], "counts": mask["counts"].encode()}
-    return {**entry, "segmentation": [ring.ravel().tolist() for ring in polygons(rle)]}

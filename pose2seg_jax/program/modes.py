@@ -1,5 +1,6 @@
 """One function a mode of main.py: it opens files and data, calls the library and writes files."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import logging
@@ -7,7 +8,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import ml_collections
@@ -26,6 +27,11 @@ from pose2seg_jax.program import data
 from pose2seg_jax.program.flags import Command, refuse_without_effect
 from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights.files import Weights
+
+if TYPE_CHECKING:
+    from pose2seg_jax.program.job import Job
+    from pose2seg_jax.program.photos import Photo
+    from pose2seg_jax.program.predict import Prediction
 
 _NUM_TEMPLATES = 2  # (paper)
 _PHOTOS_PER_DEVICE = 50
@@ -114,9 +120,56 @@ def evaluate(command: Command) -> None:
 
 def predict(command: Command) -> None:
     """Writes masks and pictures for photos and videos."""
-    from pose2seg_jax.program import outputs, photos, pose_source
+    from pose2seg_jax.program import photos
     from pose2seg_jax.program import predict as prediction
+
+    by_workers, tally = 0, prediction.Tally()
+    if command.engine == "ray":
+        from pose2seg_jax.program import ray_engine
+
+        by_workers, tally = ray_engine.run(command)
+        command = dataclasses.replace(command, values={**command.values, "overwrite": None})
+    part = None if command.shard is None else command.shard.replace("/", "-of-")
+    opened = open_prediction(command, part)
+    chosen = opened.photos
+    if command.shard is not None:
+        index, count = map(int, command.shard.split("/"))
+        chosen = photos.shard(chosen, index, count)
+    tally.skipped = 0  # what no worker could do is tried again here
+    opened.prediction.tally = tally
+    if opened.prediction.run(chosen, opened.poses, by_workers):
+        sys.exit(prediction.PARTLY_DONE)
+
+
+class OpenedPrediction(NamedTuple):
+    """A prediction that is ready to begin.
+
+    Attributes:
+        prediction: does it.
+        job: where it writes.
+        photos: that the command names.
+        poses: the source of their poses, see `pose_source.resolved`.
+    """
+
+    prediction: "Prediction"
+    job: "Job"
+    photos: "list[Photo]"
+    poses: str
+
+
+def open_prediction(command: Command, part: str | None = None) -> OpenedPrediction:
+    """Opens what a prediction needs.
+
+    Args:
+        command: what to predict.
+        part: the name of this process where several share the photos, see `Job`.
+
+    Raises:
+        UserError: something of it cannot be used.
+    """
+    from pose2seg_jax.program import outputs, photos, pose_source
     from pose2seg_jax.program.job import Job
+    from pose2seg_jax.program.predict import Prediction
 
     found = photos.find(command.image)
     kinds = outputs.check(command.write) if command.write is not None else outputs.DEFAULT
@@ -135,7 +188,7 @@ def predict(command: Command) -> None:
         **{f"prediction.{name}": value for name, value in options.items()},
         **pose_source.identity(poses, pose_options),
     }
-    job = Job(directory, identity, overwrite=bool(command.overwrite))
+    job = Job(directory, identity, overwrite=bool(command.overwrite), part=part)
     predictors = [
         Pose2SegPredictor(trained.network(), trained.weights.variables, device=device)
         for device in devices
@@ -143,9 +196,7 @@ def predict(command: Command) -> None:
     if poses == pose_source.HEADS:
         for predictor in predictors:
             predictor.use_own_poses(**pose_source.heads_options(pose_options))
-    skipped = prediction.Prediction(predictors, source, job, kinds).run(found, poses)
-    if skipped:
-        sys.exit(prediction.PARTLY_DONE)
+    return OpenedPrediction(Prediction(predictors, source, job, kinds), job, found, poses)
 
 
 def serve(command: Command) -> None:

@@ -77,6 +77,19 @@ def find(images: Sequence[str]) -> list[Photo]:
     return [Photo(*item, result_id) for item, result_id in zip(found.items(), ids, strict=True)]
 
 
+def shard(photos: Sequence[Photo], index: int, count: int) -> list[Photo]:
+    """Returns one of `count` parts of the photos, which depends on their names only.
+
+    Args:
+        photos: of a command.
+        index: of the part, from 0.
+        count: of all parts.
+    """
+    names = sorted(str(photo.name) for photo in photos)
+    wanted = set(names[index::count])
+    return [photo for photo in photos if str(photo.name) in wanted]
+
+
 def _absolute(path: pathlib.Path) -> pathlib.Path:
     return path if is_camera(path) else pathlib.Path(os.path.abspath(path))
 

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import logging
 import signal
 import threading
@@ -29,6 +30,22 @@ from pose2seg_jax.program.pose_source import FramePoses, PoseSource
 
 PARTLY_DONE = 2  # the exit status where photos were skipped
 _UNUSABLE = (ImageError, PoseFileError, VideoError)  # one photo; the others go on
+
+
+@dataclasses.dataclass
+class Tally:
+    """What was met on the way.
+
+    Attributes:
+        skipped: photos that could not be used.
+        empty: photos in which nobody was found.
+        left_out: persons and poses by why they were left out.
+    """
+
+    skipped: int = 0
+    empty: int = 0
+    left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
 
 _Item = TypeVar("_Item")
 _Each = Callable[[_Item, concurrent.futures.Future], None]
@@ -63,16 +80,24 @@ class Prediction:
         """
         self._predictors, self._source, self._job, self._kinds = predictors, source, job, kinds
         self._pictures = [kind for kind in kinds if kind in outputs.PICTURES]
-        self._left_out: collections.Counter[str] = collections.Counter()
-        self._skipped = self._empty = 0
+        self.tally = Tally()
         self._workers = parallel.num_cores() + len(predictors)
 
-    def run(self, photos: Sequence[Photo], poses: str) -> int:
+    def missing(self, photos: Sequence[Photo]) -> list[Photo]:
+        """Returns the photos that are not done yet."""
+        return [
+            photo
+            for photo in photos
+            if not self._job.is_done(photo.path, self._state(photo), self._pictures)
+        ]
+
+    def run(self, photos: Sequence[Photo], poses: str, by_workers: int = 0) -> int:
         """Predicts what is not done yet, and writes the results of all.
 
         Args:
             photos: photos and videos.
             poses: names the source of the poses in messages.
+            by_workers: how many of them other processes have done for this command.
 
         Returns:
             How many were skipped.
@@ -80,43 +105,63 @@ class Prediction:
         Raises:
             UserError: none could be used, or something cannot be written.
         """
-        missing = [
-            photo
-            for photo in photos
-            if not self._job.is_done(photo.path, self._state(photo), self._pictures)
-        ]
-        stills = [photo for photo in missing if not photo.is_video]
-        before, masks = len(photos) - len(missing), 0
-        self._check(missing)
+        missing = self.missing(photos)
+        before, masks, tally = len(photos) - len(missing), 0, self.tally
+        self.check(missing)
         with self._job.writing():
             try:
-                with _stop_on_sigterm(), concurrent.futures.ThreadPoolExecutor(self._workers) as pool:  # fmt: skip
-                    shown = progress.show(stills, "photos", "photo", len(stills) + before, before)
-                    _in_turn(pool, self._photo, enumerate(shown), 2 * self._workers, self._note)
-                    for video in missing:
-                        if video.is_video:
-                            self._video(pool, video)
+                with _stop_on_sigterm():
+                    self.work(missing, before)
             finally:  # what is done is kept, whatever happens to the next photo
-                if self._skipped < len(photos):
+                if tally.skipped < len(photos):
                     masks = self._job.finish([photo.path for photo in photos], self._kinds)
-        warn_left_out(poses, self._left_out)
-        if self._skipped == len(photos):
-            raise UserError(f"{photos[0].path}: none of the {self._skipped} photos could be used; see above.")  # fmt: skip
-        if self._skipped:
-            logging.warning("skipped %d of %d photos.", self._skipped, len(photos))
-        also = f"; {before} of {len(photos)} photos were done before" if before else ""
-        also += (
-            f"; nobody was found in {self._empty} of {len(missing)} photos" if self._empty else ""
-        )
-        print(f"{masks} masks written to {self._job.directory} ({', '.join(self._kinds)}){also}")
-        return self._skipped
+        warn_left_out(poses, tally.left_out)
+        if photos and tally.skipped == len(photos):
+            raise UserError(f"{photos[0].path}: none of the {tally.skipped} photos could be used; see above.")  # fmt: skip
+        if tally.skipped:
+            logging.warning("skipped %d of %d photos.", tally.skipped, len(photos))
+        self._say(masks, len(photos), before - by_workers, by_workers)
+        return tally.skipped
+
+    def work(self, photos: Sequence[Photo], before: int = 0) -> None:
+        """Predicts photos within `Job.writing`.
+
+        Args:
+            photos: photos and videos.
+            before: how many were done before, for the bar.
+
+        Raises:
+            UserError: something cannot be written.
+        """
+        stills = [photo for photo in photos if not photo.is_video]
+        with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
+            shown = progress.show(stills, "photos", "photo", len(stills) + before, before)
+            _in_turn(pool, self._photo, enumerate(shown), 2 * self._workers, self._note)
+            for video in photos:
+                if video.is_video:
+                    self._video(pool, video)
+
+    def _say(self, masks: int, photos: int, before: int, by_workers: int) -> None:
+        also = f"; {before} of {photos} photos were done before" if before else ""
+        also += f"; workers did {by_workers} of {photos} photos" if by_workers else ""
+        empty = self.tally.empty
+        also += f"; nobody was found in {empty} of {photos - before} photos" if empty else ""
+        job = self._job
+        if job.part is not None:
+            print(f"{masks} masks of {photos} photos in {job.directory} (part {job.part}){also}; the command without --shard writes the results of all parts")  # fmt: skip
+        else:
+            print(f"{masks} masks written to {job.directory} ({', '.join(self._kinds)}){also}")
 
     def _state(self, photo: Photo) -> list[Any]:
         """What the files of a photo depend on, beside the photo and the job."""
         return [str(photo.name), photo.result_id, self._source.state(photo)]
 
-    def _check(self, photos: Sequence[Photo]) -> None:
-        """Checks, before anything is written, that the photos overwrite nothing."""
+    def check(self, photos: Sequence[Photo]) -> None:
+        """Checks, before anything is written, that the photos overwrite nothing.
+
+        Raises:
+            UserError: they would.
+        """
         for photo in photos:
             if photo.is_camera and self._job.has(photo.path):
                 raise UserError(
@@ -162,13 +207,13 @@ class Prediction:
         except _UNUSABLE as error:
             self._skip(error)
             return
-        self._left_out.update({} if found is None else found.left_out)
-        self._empty += not done.entries
+        self.tally.left_out.update({} if found is None else found.left_out)
+        self.tally.empty += not done.entries
         self._job.add(photo.path, str(photo.name), self._state(photo), done)
 
     def _skip(self, error: Exception) -> None:
         logging.warning("%s; skipped.", str(error).removesuffix("."))
-        self._skipped += 1
+        self.tally.skipped += 1
 
     def _video(self, pool: concurrent.futures.Executor, photo: Photo) -> None:
         """Predicts a video. One that was stopped begins again, but the frames until then have results."""
@@ -219,7 +264,7 @@ class Prediction:
         def note(frame: _Frame, future: concurrent.futures.Future) -> None:
             result, found = future.result()
             ids = tracker.update(result.poses, result.rles)
-            self._left_out.update({} if found is None else found.left_out)
+            self.tally.left_out.update({} if found is None else found.left_out)
             image_id = photo.frame_id(frame.number) if found is None else found.image_id
             for entry, track in zip(result.to_coco(image_id), ids.tolist(), strict=True):
                 done.entries.append({**entry, "track_id": track})

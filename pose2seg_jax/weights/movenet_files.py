@@ -4,6 +4,7 @@ A TF.js graph model is a JSON file, with the graph and a list of tensors, beside
 read; nothing of the graph is run.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -172,6 +173,7 @@ def load(path: str | os.PathLike | None = None) -> Any:
     return traverse_util.unflatten_dict(floats, sep="/")
 
 
+@functools.cache
 def _shapes() -> Any:
     images = jax.ShapeDtypeStruct((1, COARSEST, COARSEST, 3), np.uint8)
     return jax.eval_shape(lambda images: MoveNet().init(jax.random.key(0), images), images)
@@ -202,8 +204,8 @@ def _read_graph_model(path: pathlib.Path) -> tuple[dict[str, np.ndarray], list[d
             raise WeightsError(f"{path}: names {name!r}, a file that is not beside it.")
         try:
             part = file.read_bytes()
-        except OSError as error:
-            raise WeightsError(f"{file}: cannot be read; {path.name} names it: {error}.") from None
+        except (OSError, ValueError) as error:  # or it is no name of a file
+            raise WeightsError(f"{path}: {name!r}, which it names, cannot be read: {error}.") from None  # fmt: skip
         sources.append({"file": file.name, "sha256": hashlib.sha256(part).hexdigest()})
         data += part
     sizes = [math.prod(shape) * np.dtype(kind).itemsize for _, shape, kind, _ in wanted]
@@ -220,9 +222,9 @@ def _read_graph_model(path: pathlib.Path) -> tuple[dict[str, np.ndarray], list[d
 
 
 def _dtype(entry: Mapping[str, Any]) -> str:
-    quantized = entry.get("quantization")
+    quantized, stored = entry.get("quantization"), _DTYPES[entry["dtype"]]
     if quantized is None:
-        return _DTYPES[entry["dtype"]]
+        return stored
     if quantized["dtype"] != "float16":
         raise ValueError(f"numbers as {quantized['dtype']}")
     return "<f2"

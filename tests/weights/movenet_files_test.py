@@ -56,7 +56,7 @@ def test_the_published_file_becomes_the_one_of_the_package(published, tmp_path):
         (lambda c: c.pop("weightsManifest"), "is no TF.js graph model"),
         (lambda c: c["weightsManifest"][0]["weights"].pop(), "lists tensors of .* bytes, but the files"),
         (lambda c: c["weightsManifest"][0].update(paths=["../x.bin"]), "a file that is not beside it"),
-        (lambda c: c["weightsManifest"][0].update(paths=["gone.bin"]), "gone.bin: cannot be read"),
+        (lambda c: c["weightsManifest"][0].update(paths=["gone.bin"]), "gone.bin.*cannot be read"),
         (lambda c: c["weightsManifest"][0]["weights"][0].update(shape=[-1]), "is no TF.js graph model"),
         (lambda c: c["weightsManifest"][0]["weights"][0].update(name=["x"]), "is no TF.js graph model"),
         (lambda c: c["weightsManifest"][0].update(paths=["a\0b"]), "is no TF.js graph model"),

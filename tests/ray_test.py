@@ -1,0 +1,85 @@
+"""Ray's workers, one of which is killed, give what one process gives."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+from conftest import ROOT, quick_environment, run_mode, standing_pose, tiny_weights
+
+from pose2seg_jax.weights import files as weights
+
+pytest.importorskip("ray")
+_COUNT = 120
+
+
+def test_a_worker_that_is_killed_loses_nothing(tmp_path):
+    weights.save(tmp_path / "tiny.safetensors", tiny_weights())
+    (tmp_path / "photos").mkdir()
+    arrays = {}
+    for number in range(_COUNT):
+        PIL.Image.new("RGB", (500, 400)).save(tmp_path / f"photos/{number:03}.png")
+        arrays[f"{number:03}"] = standing_pose(5 + number, 5, 300)[None]
+    (tmp_path / "photos/broken.png").write_bytes(b"no picture")
+    np.savez(tmp_path / "poses.npz", **arrays)
+    places = {
+        "weights": tmp_path / "tiny.safetensors", "image": tmp_path / "photos",
+        "poses": tmp_path / "poses.npz", "output": tmp_path / "alone",
+    }  # fmt: skip
+    with pytest.raises(SystemExit):
+        run_mode("predict", **places)
+
+    arguments = [f"--{name}={path}" for name, path in (places | {"output": tmp_path / "out"}).items()]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "main.py", "--mode=predict", *arguments, "--engine=ray", "--workers=2"],
+        cwd=ROOT, env=quick_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        victim = _busy_worker(tmp_path / "out", process)
+        os.kill(victim, signal.SIGKILL)
+        out, error = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 2, error
+    assert error.count("broken.png: is no readable image") == 1
+    assert f"workers did {_COUNT} of {_COUNT + 1} photos" in out
+    lines = [line for line in error.splitlines() if "Set ray log level" not in line]
+    assert len(lines) == 2, error  # that photo, and how many were skipped
+    alone, shared = tmp_path / "alone", tmp_path / "out"
+    assert (alone / "results.json").read_bytes() == (shared / "results.json").read_bytes()
+    assert len(list(shared.glob("*_overlay.png"))) == _COUNT
+    workers = {journal.name.split("-")[2] for journal in shared.glob("job-worker-*.jsonl")}
+    assert str(victim) in workers
+    assert len(workers) >= 3  # another was started
+
+
+def _busy_worker(output, process):
+    """The number of a worker's process that has done some photos."""
+    until = time.monotonic() + 200
+    while time.monotonic() < until and process.poll() is None:
+        for journal in output.glob("job-worker-*.jsonl"):
+            if (
+                sum("photo" in json.loads(line) for line in journal.read_text().splitlines()[:-1])
+                > 2
+            ):
+                return int(journal.name.split("-")[2])
+        time.sleep(0.05)
+    raise AssertionError(process.communicate(timeout=10))
+
+
+def test_the_example_writes_the_masks_of_all_photos(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("surfers.jpg", "tennis_couple.jpg"):
+        (photos / name).write_bytes((ROOT / "examples" / name).read_bytes())
+    command = [sys.executable, ROOT / "examples/ray/masks.py", photos, tmp_path / "out"]
+    done = subprocess.run(list(map(str, command)), env=quick_environment(PYTHONPATH=str(ROOT)), cwd=tmp_path, capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert {entry["image_id"] for entry in results} == {"surfers", "tennis_couple"}
+    assert len(results) == 7
