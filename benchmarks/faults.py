@@ -71,6 +71,7 @@ class Lab:
         self._environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # a few steps are over sooner
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "PYTHONUNBUFFERED": "1",
             "XLA_FLAGS": "--xla_force_host_platform_device_count=1",

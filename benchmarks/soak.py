@@ -41,12 +41,12 @@ def _look(pid: int) -> tuple[float, int, int] | None:
     return memory / 1024, files, threads
 
 
-def _run(folder: pathlib.Path, steps: int) -> tuple[list[tuple[int, ...]], float]:
+def _run(folder: pathlib.Path, steps: int) -> tuple[list[tuple[float, ...]], float]:
     """Trains; returns what was seen after which step, and the seconds from the last line to the end of the process."""
     training = faults.Lab(folder).start(folder / "run", steps, **_FIELDS)
     reader = threading.Thread(target=training.read_until, args=("(?!)",))
     reader.start()
-    seen: list[tuple[int, ...]] = []
+    seen: list[tuple[float, ...]] = []
     while training.process.poll() is None:
         time.sleep(_EVERY)
         now = _look(training.process.pid)

@@ -4,6 +4,8 @@ import json
 import re
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import tiny_config, write_coco
@@ -17,6 +19,7 @@ from benchmarks import (
     prediction,
     rows,
     stages,
+    tpu_shapes,
     training,
 )
 from pose2seg_jax.alignment import templates
@@ -51,6 +54,18 @@ def test_nms_keeps_the_better_of_two_overlapping_boxes(tmp_path):
             rivals = [b for b in ids if b != a and b in kept and overlap(a, b) > 0.5]
             # Dropped means that a better one was kept; kept, that none is.
             assert (a in kept) == (not any(score[b] > score[a] for b in rivals))
+
+
+def test_operations_are_counted_with_and_without_padding():
+    def function(x, kernel, matrix):
+        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))  # fmt: skip
+        return jax.lax.scan(lambda carry, _: (carry @ matrix, None), x.reshape(-1, 24), length=5)
+
+    arguments = jnp.zeros((1, 8, 10, 3)), jnp.zeros((3, 3, 3, 24)), jnp.zeros((24, 24))
+    traced = jax.make_jaxpr(function)(*arguments)
+    convolution, product = tpu_shapes.products(traced.jaxpr)
+    assert convolution == (2 * 80 * 24 * 9 * 3, 2 * 80 * 128 * 9 * 128)
+    assert product == (5 * 2 * 80 * 24 * 24, 5 * 2 * 80 * 128 * 128)
 
 
 def test_capsules_cover_the_limbs():
