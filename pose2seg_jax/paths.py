@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import IO
@@ -40,7 +41,7 @@ def local(path: str | os.PathLike, what: str) -> pathlib.Path:
 
     Args:
         path: as the user wrote it.
-        what: what it is for, as in "a weights file".
+        what: what it is for, as in "--image".
 
     Raises:
         UserError: it is not on this machine.
@@ -49,6 +50,23 @@ def local(path: str | os.PathLike, what: str) -> pathlib.Path:
     if os.fspath(found).startswith(_SCHEMES):
         raise UserError(f"{path}: {what} must be on this machine; copy it here first.")
     return pathlib.Path(found)
+
+
+@contextlib.contextmanager
+def fetched(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A file on this machine that holds what a file holds, which may be in a bucket; it is gone after the block.
+
+    Raises:
+        OSError: the file is missing, or cannot be read.
+    """
+    found = resolve(path)
+    if not os.fspath(found).startswith(_SCHEMES):
+        yield pathlib.Path(found)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / found.name
+        copy.write_bytes(found.read_bytes())
+        yield copy
 
 
 def make_directory(path: str | os.PathLike, what: str) -> epath.Path:

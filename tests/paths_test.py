@@ -19,8 +19,8 @@ def test_buckets_stay_buckets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert isinstance(paths.resolve("gs://bucket/run"), epath.Path)
     assert str(paths.absolute("gs://bucket/run")) == "gs://bucket/run"
-    with pytest.raises(UserError, match="weights must be on this machine"):
-        paths.local("gs://bucket/w", "weights")
+    with pytest.raises(UserError, match="a photo must be on this machine"):
+        paths.local("gs://bucket/w", "a photo")
     with pytest.raises(UserError, match="expected a local path, or one of gs://"):
         paths.resolve("http://x/run")
 

@@ -35,9 +35,11 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path):
         run_mode("predict", **places)
 
     arguments = [f"--{name}={path}" for name, path in (places | {"output": tmp_path / "out"}).items()]  # fmt: skip
+    # Paths are relative to where the command is given.
+    arguments = [argument.replace(f"{tmp_path}/", "") for argument in arguments]
     process = subprocess.Popen(
-        [sys.executable, "main.py", "--mode=predict", *arguments, "--engine=ray", "--workers=2"],
-        cwd=ROOT, env=quick_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, str(ROOT / "main.py"), "--mode=predict", *arguments, "--engine=ray", "--workers=2"],
+        cwd=tmp_path, env=quick_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         victim = _busy_worker(tmp_path / "out", process)

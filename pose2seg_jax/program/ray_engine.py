@@ -12,6 +12,7 @@ import math
 import os
 import uuid
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from pose2seg_jax import progress
@@ -49,7 +50,7 @@ def run(command: Command) -> tuple[int, Tally]:
                 warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
         try:
-            done = _workers_results(ray, command, opened.photos.index, missing)
+            done = _workers_results(ray, command, [str(photo.path) for photo in missing])
             for said in progress.show(done, "photos", "photo", len(missing)):
                 tally.empty += said["empty"]
                 tally.skipped += said["skipped"]
@@ -75,20 +76,19 @@ def _import_ray() -> Any:
     return ray
 
 
-def _workers_results(ray: Any, command: Command, number_of: Any, missing: list[Any]) -> Any:
+def _workers_results(ray: Any, command: Command, missing: list[str]) -> Iterator[dict[str, Any]]:
     """Yields what workers say of each photo."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(
-        logging.CRITICAL
-    )  # what it logs as an error it raises too
+    # What it logs as an error it raises too.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     workers = command.workers or gpus or len(ray.nodes())
     workers = min(workers, len(missing))
     size = min(_BATCH, math.ceil(len(missing) / workers))
     rows = ray.data.from_items(
-        [{"photo": number_of(photo)} for photo in missing],
+        [{"photo": photo} for photo in missing],
         override_num_blocks=math.ceil(len(missing) / size),
     )
     done = rows.map_batches(
@@ -97,7 +97,7 @@ def _workers_results(ray: Any, command: Command, number_of: Any, missing: list[A
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
         num_gpus=1 if gpus else 0,
-        fn_constructor_args=({**vars(command)},),
+        fn_constructor_args=({**vars(command)}, os.getcwd()),
     )
     return (json.loads(row["said"]) for row in done.iter_rows())
 
@@ -105,35 +105,38 @@ def _workers_results(ray: Any, command: Command, number_of: Any, missing: list[A
 class Worker:
     """A process that predicts some of a command's photos."""
 
-    def __init__(self, fields: dict[str, Any]):
+    def __init__(self, fields: dict[str, Any], directory: str):
         """Opens the network, the poses and a journal.
 
         Args:
             fields: of the command.
+            directory: to which its paths are relative.
         """
         from pose2seg_jax.program import modes
 
+        os.chdir(directory)
         progress.be_quiet()
         values = {**fields["values"], "overwrite": None}  # the first process has begun anew
         command = Command(**{**fields, "values": values})
         self._opened = modes.open_prediction(
             command, part=f"worker-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         )
+        self._photos = {str(photo.path): photo for photo in self._opened.photos}
         self._stack = contextlib.ExitStack()  # as long as the process lives
         self._stack.enter_context(self._opened.job.writing())
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Predicts the photos with these numbers.
+        """Predicts photos.
 
         Args:
-            batch: {"photo": numbers}.
+            batch: {"photo": paths}.
 
         Returns:
             {"said": for each photo what was met, as JSON}.
         """
         prediction, said = self._opened.prediction, []
-        for number in batch["photo"]:
+        for path in batch["photo"]:
             prediction.tally = Tally()
-            prediction.work([self._opened.photos[number]])
+            prediction.work([self._photos[path]])
             said.append(json.dumps(vars(prediction.tally)))
         return {"said": said}

@@ -91,9 +91,9 @@ def load(path: str | os.PathLike | None = None) -> Weights:
     Raises:
         WeightsError: missing, truncated, of another program, network or convention.
     """
-    file = paths.local(path or PACKAGED, "a weights file")
+    file = paths.resolve(path or PACKAGED)
     try:
-        with safetensors.safe_open(file, "numpy") as opened:
+        with paths.fetched(file) as local, safetensors.safe_open(local, "numpy") as opened:
             metadata = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except OSError as error:

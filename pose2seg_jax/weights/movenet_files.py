@@ -141,9 +141,9 @@ def load(path: str | os.PathLike | None = None) -> Any:
     Raises:
         WeightsError: missing, truncated, or of another network.
     """
-    file = paths.local(path or PACKAGED, "a weights file")
+    file = paths.resolve(path or PACKAGED)
     try:
-        with safetensors.safe_open(file, "numpy") as opened:
+        with paths.fetched(file) as local, safetensors.safe_open(local, "numpy") as opened:
             metadata = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
