@@ -6,11 +6,13 @@ number of examples consumed. It can be resumed with another number of processes 
 a process reads its own share only, and to resume costs nothing.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -124,7 +126,28 @@ def train_batches(
     dataset = dataset.map(lambda group: _pack(group, slots // groups, options.seed))
     dataset = dataset.batch(groups // devices, drop_remainder=True).map(_join)
     dataset = dataset.batch(num_devices, drop_remainder=True)
-    return dataset.prefetch(2).with_options(OPTIONS).as_numpy_iterator()
+    return _until_exit(dataset.prefetch(2).with_options(OPTIONS).as_numpy_iterator())
+
+
+def _until_exit(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches. A program may end while it holds the stream: TensorFlow's threads would wait for Python's for ever."""
+
+    def stream() -> Generator[Any, None, None]:
+        nonlocal batches
+        try:
+            yield from batches
+        finally:
+            del batches
+
+    made = stream()
+    held = weakref.ref(made)
+
+    def close() -> None:
+        if (found := held()) is not None:
+            found.close()
+
+    atexit.register(close)
+    return made
 
 
 def open_records(builder: tfds.core.DatasetBuilder) -> ArrayRecordDataSource:

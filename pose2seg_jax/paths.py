@@ -141,8 +141,13 @@ def locked(path: str | os.PathLike, *, busy: str | None = None) -> Iterator[bool
         yield lock(file, busy)
 
 
-def lock(file: IO[bytes], busy: str | None = None) -> bool:
+def lock(file: IO[bytes], busy: str | None = None, *, shared: bool = False) -> bool:
     """Locks an open file, see `locked`; returns whether the system could.
+
+    Args:
+        file: which one.
+        busy: as for `locked`.
+        shared: whether others may hold such a lock too.
 
     Raises:
         UserError: another process holds the lock.
@@ -152,7 +157,8 @@ def lock(file: IO[bytes], busy: str | None = None) -> bool:
     except ImportError:  # not on Windows
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(file, kind | (fcntl.LOCK_NB if busy else 0))
     except BlockingIOError:
         raise UserError(str(busy)) from None
     except OSError:  # a file system without locks

@@ -85,3 +85,49 @@ def test_the_example_writes_the_masks_of_all_photos(tmp_path):
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert {entry["image_id"] for entry in results} == {"surfers", "tennis_couple"}
     assert len(results) == 7
+
+
+def test_a_photo_that_kills_its_workers_is_left_to_the_command(tmp_path):
+    """And a picture of others is replaced by --overwrite."""
+    weights.save(tmp_path / "tiny.safetensors", tiny_weights())
+    (tmp_path / "photos").mkdir()
+    for name in ("a", "b", "c"):
+        PIL.Image.new("RGB", (50, 40)).save(tmp_path / f"photos/{name}.png")
+    np.savez(tmp_path / "poses.npz", **{name: standing_pose(5, 5, 30)[None] for name in "abc"})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/c.png_overlay.png").write_text("mine")
+    # A module that Python imports as it starts: the workers' processes end where they open b.png.
+    (tmp_path / "sitecustomize.py").write_text(_KILLER)
+    arguments = [f"--{name}={tmp_path / path}" for name, path in (("weights", "tiny.safetensors"), ("image", "photos"), ("poses", "poses.npz"), ("output", "out"))]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "--mode=predict", *arguments, "--engine=ray", "--overwrite"],
+        env=quick_environment(PYTHONPATH=str(tmp_path)), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "workers could not do 3 photos; they are done here" in done.stderr
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert [entry["image_id"] for entry in results] == ["a", "b", "c"]
+    assert (tmp_path / "out/c.png_overlay.png").read_bytes() != b"mine"
+
+
+_KILLER = """
+import os, sys
+from importlib import machinery
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "pose2seg_jax.program.predict" and not sys.argv[0].endswith("main.py"):
+            sys.meta_path.remove(Finder)
+            from pose2seg_jax.people import images
+            import pose2seg_jax.program.pose_source as source
+            opened = source.open_image
+            def open_image(path, *rest):
+                if str(path).endswith("b.png"):
+                    os._exit(1)
+                return opened(path, *rest)
+            source.open_image = open_image
+        return None
+
+sys.meta_path.insert(0, Finder)
+"""

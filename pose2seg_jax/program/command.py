@@ -21,8 +21,8 @@ Cuts the people of photos and videos out: one mask for each pose.
   --overwrite        replace what DIR holds of another prediction or program
   --skeleton=NAME    which parts FILE holds, as 'coco' or 'h36m'
   --weights=FILE     another network than the one of the package
-  --shard=I/N        do the I-th of N parts (from 0), as one of many machines; the command without
-                     it then writes the results
+  --shard=I/N        part I of N of the photos, counted from 0, for many machines; the command
+                     without it then writes the results
   --engine=ray       share the photos among --workers=N processes, of one machine or a cluster
   --quiet            show no progress bar
 

@@ -15,6 +15,7 @@ from flax import traverse_util
 from ml_collections import config_flags
 
 from pose2seg_jax.errors import UserError, run_program
+from pose2seg_jax.people.videos import is_camera
 from pose2seg_jax.prediction.defaults import defaults_of_prediction
 from pose2seg_jax.program import outputs, pose_source
 
@@ -110,7 +111,7 @@ _TEXTS = (
     ("output", "predict, export: a directory; report: HTML; *_weights: safetensors; else JSON."),
     (
         "shard",
-        "Do a part of the photos, as 0/8 to 7/8; without it, the same command then writes the results.",
+        "Part INDEX/COUNT of the photos, from 0/8 to 7/8; without it, the same command then writes the results.",
     ),
     (
         "engine",
@@ -298,6 +299,9 @@ def _check_sharing(command: Command) -> None:
         raise UserError(f"--engine={command.engine}: is unknown; there is {', '.join(_ENGINES)}.")
     if command.workers is not None and command.engine is None:
         raise UserError("--workers has no effect without --engine=ray.")
+    shared = command.shard is not None or command.engine is not None
+    if shared and any(is_camera(image) for image in command.image or ()):
+        raise UserError("a camera cannot be shared; leave --shard and --engine out.")
     if command.shard is None:
         return
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", command.shard)

@@ -11,6 +11,7 @@ import json
 import operator
 import pathlib
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +23,6 @@ from pose2seg_jax.program.journal import DamagedError, Journal
 
 RESULTS = "results.json"
 POLYGONS = "polygons.json"
-_ANEW = "name another --output, or give --overwrite to begin anew"
 
 
 class Done(NamedTuple):
@@ -45,12 +45,20 @@ class _Known(NamedTuple):
     Attributes:
         state: all that its results depend on, beside the job; None where they are those of a part of a video.
         name: of the photo, relative to the output.
+        at: when it was noted, in nanoseconds; of several notes the newest of a complete photo counts.
         done: what was written.
     """
 
     state: list[Any] | None
     name: str
+    at: int
     done: Done
+
+    def with_files_of(self, other: "_Known") -> "_Known":
+        """Returns this note with the files of another note of the same state: other kinds were asked for."""
+        files = dict.fromkeys([*other.done.files, *self.done.files])
+        kinds = dict.fromkeys([*other.done.kinds, *self.done.kinds])
+        return self._replace(done=Done(self.done.entries, list(files), list(kinds)))
 
 
 class Job:
@@ -63,13 +71,15 @@ class Job:
         *,
         overwrite: bool,
         part: str | None = None,
+        anew: bool | None = None,
     ):
         """Reads what the directory holds; `writing` writes.
 
         Args:
             directory: for the results; it exists.
             identity: what decides what all masks are, ready for JSON: the network, the options.
-            overwrite: whether everything is done again, and what the directory holds is replaced.
+            overwrite: whether what the directory holds of others is replaced.
+            anew: whether everything is done again; None for as `overwrite`.
             part: the name of this process among several that share the photos; None for the job that writes the results.
 
         Raises:
@@ -79,15 +89,19 @@ class Job:
         name = "job.jsonl" if part is None else f"job-{part}.jsonl"
         self._journal = Journal(directory / name)
         self._identity = json.loads(json.dumps(identity))
-        self._overwrite = overwrite
+        self._overwrite, self._anew = overwrite, overwrite if anew is None else anew
+        self._ways_out = "name another --output"
+        if part is None:
+            self._ways_out += ", or give --overwrite to begin anew"
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
+        self._paths: dict[str, str] = {}  # of the photos, by their names
         self._files: set[str] = set()  # of all parts
-        self._own: set[str] = set()  # of this one
+        self._own: set[str] = set()  # of this part
         self._hashes: set[str] = set()
         for other in self._others():
             self._take(other)
-        self._is_new = overwrite or not self._take(self._journal)
+        self._is_new = not self._take(self._journal) or self._anew
         for name in (RESULTS, POLYGONS):
             self._check_results(directory / name)
 
@@ -98,25 +112,27 @@ class Job:
         Raises:
             UserError: it cannot be written, or another process is writing it.
         """
-        if self.part is None:
+        files, start = self._own, [{"job": self._identity}]
+        if self.part is None:  # nobody else is writing
             for other in self._others():
                 if other.is_written():
                     raise UserError(f"{other.path}: another process is still at work here; wait for it, or name another --output.")  # fmt: skip
-        start: list[dict[str, Any]] | None = None
-        if self._is_new:
-            start = [{"job": self._identity}, {"files": sorted(self._own)}]
-            if self.part is None:
-                start[1] = {"files": sorted(self._files)}
-                start += [{"wrote": known} for known in sorted(self._hashes)]
-        with self._journal.writing(start):
-            if self.part is None and self._overwrite:  # what they knew is in our own journal now
+            files = {*self._files, RESULTS, POLYGONS}
+            start += [{"files": sorted(self._files)}]
+            start += [{"wrote": known} for known in sorted(self._hashes)]
+        with self._journal.writing(start if self._is_new else None):
+            if self.part is None and self._anew:  # what they knew is in our own journal now
                 for other in self._others():
                     other.path.unlink(missing_ok=True)
-            # Others may be writing theirs, where there are others.
-            files = self._own if self.part is not None else {*self._files, RESULTS, POLYGONS}
             names = {*files, self._journal.path.name}
             paths.remove_partial(self.directory / name for name in names)
             yield
+
+    def wait_for_parts(self, seconds: float) -> None:
+        """Returns when no other process is at work, or after so many seconds."""
+        until = time.monotonic() + seconds
+        while any(other.is_written() for other in self._others()) and time.monotonic() < until:
+            time.sleep(0.1)
 
     def is_done(self, photo: pathlib.Path, state: Sequence[Any], kinds: Iterable[str]) -> bool:
         """Returns whether a photo was done, is as it was then, and all of its files are there.
@@ -138,11 +154,11 @@ class Job:
         Raises:
             UserError: one has, from another folder.
         """
-        for path, known in self._known.items():
-            if known.name == name and path != str(photo):
-                raise UserError(
-                    f"{self.directory}: holds results of {path}, which has the name of {photo}; name another --output."
-                )
+        path = self._paths.get(name, str(photo))
+        if path != str(photo):
+            raise UserError(
+                f"{self.directory}: holds results of {path}, which has the name of {photo}; name another --output."
+            )
 
     def has(self, photo: pathlib.Path) -> bool:
         """Returns whether there are results of a photo, complete or not."""
@@ -159,10 +175,10 @@ class Job:
             if name in self._files or self._overwrite or not target.exists():
                 continue
             for other in self._others():  # another part may have written it since
-                self._take(other)
+                self._files.update(file for line in self._lines(other) for file in line.get("files", ()))  # fmt: skip
             if name not in self._files:
                 raise UserError(
-                    f"{target}: was not written by this prediction, and would be overwritten; {_ANEW}."
+                    f"{target}: was not written by this prediction, and would be overwritten; {self._ways_out}."
                 )
 
     def claim(self, names: Sequence[str]) -> None:
@@ -193,16 +209,14 @@ class Job:
         """
         with self._lock:
             whole = [*_stamp(photo), *state]
-            before = self._known.get(str(photo))
-            if before is not None and before.state == whole:  # other kinds of files were asked for
-                files = dict.fromkeys([*before.done.files, *done.files])
-                kinds = dict.fromkeys([*before.done.kinds, *done.kinds])
-                done = Done(done.entries, list(files), list(kinds))
+            known, before = _Known(whole, name, time.time_ns(), done), self._known.get(str(photo))
+            if before is not None and before.state == whole:
+                known = known.with_files_of(before)
             elif before is not None:
                 for old in set(before.done.files) - set(done.files):
                     with contextlib.suppress(OSError):
                         (self.directory / old).unlink()
-            self._note(photo, _Known(whole, name, done))
+            self._note(photo, known)
 
     def add_part(self, photo: pathlib.Path, name: str, done: Done) -> None:
         """Notes the results of a video that was not read to its end, unless there are more.
@@ -213,7 +227,7 @@ class Job:
         with self._lock:
             before = self._known.get(str(photo))
             if done.entries and (before is None or len(before.done.entries) < len(done.entries)):
-                self._note(photo, _Known(None, name, done))
+                self._note(photo, _Known(None, name, time.time_ns(), done))
 
     def finish(self, photos: Iterable[pathlib.Path], kinds: Iterable[str]) -> int:
         """Writes the results of all photos: those that are named now in their order, then those of before.
@@ -225,7 +239,7 @@ class Job:
             kinds: "coco" and "polygons" have a file each.
 
         Returns:
-            How many masks the results hold, or of a part, the photos that are named.
+            The number of masks in the results; for a part, the number of masks of the photos that are named.
 
         Raises:
             UserError: they cannot be written.
@@ -250,9 +264,10 @@ class Job:
 
     def _note(self, photo: pathlib.Path, known: _Known) -> None:
         self._known[str(photo)] = known
-        self._journal.append(
-            {"photo": str(photo), "state": known.state, "name": known.name, **known.done._asdict()}
-        )
+        self._paths[known.name] = str(photo)
+        line = {**known._asdict(), **known.done._asdict()}
+        del line["done"]
+        self._journal.append({"photo": str(photo), **line})
 
     def _others(self) -> list[Journal]:
         """The journals of the other processes that share the photos, or did."""
@@ -262,8 +277,8 @@ class Job:
             found = [self.directory / "job.jsonl", *found]
         return [Journal(path) for path in found if path != own]
 
-    def _take(self, journal: Journal) -> bool:
-        """Takes what a journal says; returns whether it is one of this job.
+    def _lines(self, journal: Journal) -> list[dict[str, Any]]:
+        """The lines of a journal behind the first; none where it is missing.
 
         Raises:
             UserError: it is damaged, or of another job.
@@ -271,25 +286,39 @@ class Job:
         try:
             lines = journal.read()
         except DamagedError:
-            if self._overwrite:
-                return False
-            raise UserError(
-                f"{journal.path}: is damaged, or of another program; {_ANEW}."
-            ) from None
-        if not self._overwrite and lines and lines[0]["job"] != self._identity:
+            if self._anew:
+                return []
+            raise UserError(f"{journal.path}: is damaged, or of another program; {self._ways_out}.") from None  # fmt: skip
+        if not self._anew and lines and lines[0]["job"] != self._identity:
             before = lines[0]["job"]
             other = [n for n in self._identity if before.get(n) != self._identity[n]]
-            raise UserError(f"{self.directory}: holds results of another prediction ({journal.path.name}: other {', '.join(other)}); {_ANEW}.")  # fmt: skip
-        for line in lines[1:]:
+            where = "" if journal.path.name == "job.jsonl" else f"{journal.path.name}: "
+            raise UserError(f"{self.directory}: holds results of another prediction ({where}other {', '.join(other)}); {self._ways_out}.")  # fmt: skip
+        return lines[1:]
+
+    def _take(self, journal: Journal) -> bool:
+        """Takes what a journal says; returns whether it says something."""
+        lines = self._lines(journal)
+        for line in lines:
             if "wrote" in line:
                 self._hashes.add(line["wrote"])
                 continue
             self._files.update(line["files"])
             self._own.update(line["files"] if journal is self._journal else ())
-            if "photo" in line and not self._overwrite:
+            if "photo" in line and not self._anew:
                 done = Done(line["entries"], line["files"], line["kinds"])
-                self._known[line["photo"]] = _Known(line["state"], line["name"], done)
+                known = _Known(line["state"], line["name"], line["at"], done)
+                self._remember(line["photo"], known)
         return bool(lines)
+
+    def _remember(self, photo: str, known: _Known) -> None:
+        """Takes a note of a photo, of which there may be others, in any order."""
+        older, newer = known, self._known.get(photo, known)
+        if (older.state is not None, older.at) > (newer.state is not None, newer.at):
+            older, newer = newer, older
+        if older.state == newer.state is not None:
+            newer = newer.with_files_of(older)
+        self._known[photo], self._paths[newer.name] = newer, photo
 
     def _with_polygons(self, entry: dict[str, Any]) -> dict[str, Any]:
         """A result whose mask is polygons; [] where it is empty.
@@ -302,18 +331,21 @@ class Job:
             height, width = map(operator.index, mask["size"])
             rle = masks.encode_segmentation(mask, height, width)
         except (KeyError, TypeError, ValueError):
-            raise UserError(f"{self._journal.path}: is damaged: a result has no mask; {_ANEW}.") from None  # fmt: skip
+            raise UserError(f"{self.directory}: its journals are damaged: a result has no mask; {self._ways_out}.") from None  # fmt: skip
         return {**entry, "segmentation": [ring.ravel().tolist() for ring in polygons(rle)]}
 
     def _check_results(self, target: pathlib.Path) -> None:
         """Refuses a results file that this job has not written, or takes it for its own where it may be replaced."""
         if not target.exists():
             return
-        found = _hash(target.read_bytes()) if target.is_file() else None
+        found = None
+        if target.is_file():
+            with open(target, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
         if self._overwrite and found:
             self._hashes.add(found)
         elif found not in self._hashes:
-            raise UserError(f"{target}: was not written by this prediction, and would be overwritten; {_ANEW}.")  # fmt: skip
+            raise UserError(f"{target}: was not written by this prediction, and would be overwritten; {self._ways_out}.")  # fmt: skip
 
 
 def _stamp(path: pathlib.Path) -> tuple[int, int]:

@@ -16,7 +16,10 @@ _JOB = {"job": dict}
 _LINES = (
     {"wrote": str},
     {"files": list},
-    {"photo": str, "state": list | None, "name": str, "entries": list, "files": list, "kinds": list},
+    {
+        "photo": str, "state": list | None, "name": str, "at": int, "entries": list, "files": list,
+        "kinds": list,
+    },
 )  # fmt: skip
 
 
@@ -34,7 +37,7 @@ class Journal:
             path: of the file, which may be missing.
         """
         self.path = path
-        self._length = 0
+        self._size = self._length = 0  # bytes that were read, and those of complete lines
         self._file: Any = None
 
     def read(self) -> list[Any]:
@@ -47,7 +50,9 @@ class Journal:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return []
-        self._length = data.rfind(b"\n") + 1
+        self._size, self._length = len(data), data.rfind(b"\n") + 1
+        if not data:  # a process was stopped before it wrote anything
+            return []
         try:
             lines = [json.loads(line) for line in data[: self._length].splitlines()]
         except (ValueError, RecursionError):
@@ -62,7 +67,7 @@ class Journal:
         """Returns whether another process is writing it; False where the system has no locks."""
         try:
             with open(self.path, "r+b") as file:
-                paths.lock(file, busy="busy")
+                paths.lock(file, busy="busy", shared=True)
         except UserError:
             return True
         except OSError:  # it is missing, or may not be written
@@ -74,29 +79,29 @@ class Journal:
         """Lets `append` write, and no other process.
 
         Args:
-            start: the first lines of a new file, which replaces one that is there; None to go on.
+            start: the first lines, which replace those that are there; None to go on.
 
         Raises:
-            UserError: it cannot be written, or another process is writing it.
+            UserError: it cannot be written, another process is writing it, or one has written it since `read`.
         """
-        if start is not None:
-            text = "".join(json.dumps(line) + "\n" for line in start)
-            paths.write_atomically(self.path, text)
-            self._length = len(text)
+        busy = f"{self.path}: another prediction is writing here; name another --output."
         try:
-            file = open(self.path, "r+b", buffering=0)  # noqa: SIM115
+            # Not replaced by another file: that would not have the lock.
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}.") from None
         with file:
-            paths.lock(
-                file,
-                busy=f"{self.path}: another prediction is writing here; name another --output.",
-            )
-            if file.seek(0, os.SEEK_END) > self._length:
+            paths.lock(file, busy=busy)
+            if file.seek(0, os.SEEK_END) != self._size:
+                raise UserError(f"{self.path}: another prediction wrote here while this one began; start it again.")  # fmt: skip
+            if self._size > self._length and start is None:
                 logging.warning("%s: its last line is incomplete and is left out.", self.path)
-                file.truncate(self._length)
-                file.seek(self._length)
-            self._file = file
+            self._file, self._length = file, 0 if start is not None else self._length
+            file.truncate(self._length)
+            file.seek(self._length)
+            for line in start or ():
+                self.append(line)
             yield
 
     def append(self, line: Mapping[str, Any]) -> None:

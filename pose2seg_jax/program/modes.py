@@ -1,6 +1,5 @@
 """One function a mode of main.py: it opens files and data, calls the library and writes files."""
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import logging
@@ -45,6 +44,8 @@ def run(command: Command) -> None:
         UserError: what the user can mend.
     """
     _quiet_libraries()
+    if command.engine is not None:  # the memory of the devices is for the workers
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if command.mode not in ("train", "templates"):  # training joins other hosts first
         _check_devices()
     if command.quiet:
@@ -128,9 +129,8 @@ def predict(command: Command) -> None:
         from pose2seg_jax.program import ray_engine
 
         by_workers, tally = ray_engine.run(command)
-        command = dataclasses.replace(command, values={**command.values, "overwrite": None})
     part = None if command.shard is None else command.shard.replace("/", "-of-")
-    opened = open_prediction(command, part)
+    opened = open_prediction(command, part, anew=False if command.engine else None)
     chosen = opened.photos
     if command.shard is not None:
         index, count = map(int, command.shard.split("/"))
@@ -157,12 +157,16 @@ class OpenedPrediction(NamedTuple):
     poses: str
 
 
-def open_prediction(command: Command, part: str | None = None) -> OpenedPrediction:
+def open_prediction(
+    command: Command, part: str | None = None, *, anew: bool | None = None, computes: bool = True
+) -> OpenedPrediction:
     """Opens what a prediction needs.
 
     Args:
         command: what to predict.
         part: the name of this process where several share the photos, see `Job`.
+        anew: whether everything is done again, see `Job`.
+        computes: whether the network is put on the devices.
 
     Raises:
         UserError: something of it cannot be used.
@@ -177,7 +181,7 @@ def open_prediction(command: Command, part: str | None = None) -> OpenedPredicti
     trained = load_trained(command)
     options = trained.config.prediction
     # A device is worth its compilations where many photos share them.
-    devices = jax.local_devices()[: 1 + len(found) // _PHOTOS_PER_DEVICE]
+    devices = jax.local_devices()[: 1 + len(found) // _PHOTOS_PER_DEVICE] if computes else []
     poses = pose_source.resolved(command.poses or pose_source.OWN, trained.weights.spec)
     pose_options = pose_source.Options.from_config(options, command.skeleton)
     source = pose_source.open_source(poses, found, pose_options, devices)
@@ -188,7 +192,7 @@ def open_prediction(command: Command, part: str | None = None) -> OpenedPredicti
         **{f"prediction.{name}": value for name, value in options.items()},
         **pose_source.identity(poses, pose_options),
     }
-    job = Job(directory, identity, overwrite=bool(command.overwrite), part=part)
+    job = Job(directory, identity, overwrite=bool(command.overwrite), part=part, anew=anew)
     predictors = [
         Pose2SegPredictor(trained.network(), trained.weights.variables, device=device)
         for device in devices

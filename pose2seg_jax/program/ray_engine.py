@@ -1,18 +1,20 @@
 """`--engine=ray`: Ray shares the photos of a prediction among processes, of this machine or of a cluster.
 
-Every worker is a part of the job (job.py), with a journal of its own in the output directory, which all machines must see. Ray
-starts a worker that is lost again, and gives its photos to another. What comes behind is the plain command: it takes what
-is in the journals for done, does what no worker could, says why photos were skipped, and writes the results.
+Every worker is a part of the job (job.py), with a journal of its own in the output directory, which all machines must see. If a
+worker is lost, Ray starts another and gives it the photos. Afterwards the plain command runs: it treats the photos in the
+journals as done, does those that no worker could, says why photos were skipped, and writes the results.
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import math
 import os
+import re
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pose2seg_jax import progress
@@ -20,8 +22,10 @@ from pose2seg_jax.errors import UserError
 from pose2seg_jax.program.flags import Command
 from pose2seg_jax.program.predict import Tally
 
-# Photos that a worker is given at a time, at most: of a lost worker so many are predicted again.
+# Photos that a worker is given at a time. At most so many are predicted again where a worker is lost.
 _BATCH = 16
+_TRIES = 3  # of these photos, where workers are lost; then they are left to the plain command
+_PATIENCE = 60.0  # seconds until a worker that Ray has released has ended
 
 
 def run(command: Command) -> tuple[int, Tally]:
@@ -31,39 +35,58 @@ def run(command: Command) -> tuple[int, Tally]:
         How many photos they did, and what they met on the way.
 
     Raises:
-        UserError: Ray is not installed, or a worker failed for a reason that the photos are not at fault for.
+        UserError: Ray is not installed, or no worker could do anything.
     """
     ray = _import_ray()
     from pose2seg_jax.program import modes
 
-    opened = modes.open_prediction(command)
+    # The devices are for the workers.
+    opened = modes.open_prediction(command, computes=False)
     missing = opened.prediction.missing(opened.photos)
     opened.prediction.check(missing)
-    tally = Tally()
+    done, tally = 0, Tally()
+    if not missing:
+        return done, tally
     with opened.job.writing():
-        if not missing:
-            return 0, tally
-        if not ray.is_initialized():
-            # Ray warns of what it is meant to do: start processes, and start lost ones again.
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
-                ray.init(log_to_driver=False, logging_level=logging.ERROR)
         try:
-            done = _workers_results(ray, command, [str(photo.path) for photo in missing])
-            for said in progress.show(done, "photos", "photo", len(missing)):
-                tally.empty += said["empty"]
-                tally.skipped += said["skipped"]
-                tally.left_out.update(said["left_out"])
-        except ray.exceptions.RayError as error:
-            cause: BaseException = error
-            while inner := getattr(cause, "cause", None) or cause.__cause__:
-                cause = inner
-            reason = str(cause) if isinstance(cause, UserError) else repr(cause)
-            raise UserError(f"--engine=ray: a worker failed: {reason}") from None
+            with warnings.catch_warnings():
+                # Of what is meant: processes are started. And of the one way to limit tries, until Ray has another.
+                warnings.filterwarnings("ignore", message="os.fork|`ray_remote_args`")
+                _start(ray)
+                results = _workers_results(ray, command, [str(photo.path) for photo in missing])
+            photos = _add_up(results, tally)
+            done = sum(1 for _ in progress.show(photos, "photos", "photo", len(missing)))
+        except Exception as error:  # Ray's, and those of its libraries
+            raise UserError(f"--engine=ray: {_reason(error)}") from None
         finally:
             ray.shutdown()
-    return len(missing) - tally.skipped, tally
+            opened.job.wait_for_parts(_PATIENCE)
+    if done < len(missing):
+        logging.warning("workers could not do %d photos; they are done here.", len(missing) - done)
+    return done - tally.skipped, tally
+
+
+def _add_up(results: Iterable[dict[str, Any]], tally: Tally) -> Iterator[None]:
+    """Adds what workers met to a tally, and yields once for each photo."""
+    for result in results:
+        tally.skipped += result["skipped"]
+        tally.empty += result["empty"]
+        tally.left_out.update(result["left_out"])
+        yield from itertools.repeat(None, result["photos"])
+
+
+def _start(ray: Any) -> None:
+    """Joins the cluster of RAY_ADDRESS, or starts Ray on this machine."""
+    os.environ.setdefault(
+        "RAY_BACKEND_LOG_LEVEL", "fatal"
+    )  # it warns where lost workers are started again
+    ray.init(log_to_driver=False, logging_level=logging.ERROR)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, of an error that Ray has wrapped."""
+    found = re.findall(r"UserError: (.*)", str(error))
+    return found[-1] if found else next(iter(str(error).strip().splitlines()[::-1]), repr(error))
 
 
 def _import_ray() -> Any:
@@ -77,14 +100,16 @@ def _import_ray() -> Any:
 
 
 def _workers_results(ray: Any, command: Command, missing: list[str]) -> Iterator[dict[str, Any]]:
-    """Yields what workers say of each photo."""
+    """Yields what workers say of each batch."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # what workers cannot do is left to the plain command
     # What it logs as an error it raises too.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    workers = command.workers or gpus or len(ray.nodes())
+    machines = sum(node["Alive"] for node in ray.nodes())
+    workers = command.workers or gpus or machines
     workers = min(workers, len(missing))
     size = min(_BATCH, math.ceil(len(missing) / workers))
     rows = ray.data.from_items(
@@ -97,6 +122,7 @@ def _workers_results(ray: Any, command: Command, missing: list[str]) -> Iterator
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
         num_gpus=1 if gpus else 0,
+        max_task_retries=_TRIES - 1,
         fn_constructor_args=({**vars(command)}, os.getcwd()),
     )
     return (json.loads(row["said"]) for row in done.iter_rows())
@@ -116,11 +142,9 @@ class Worker:
 
         os.chdir(directory)
         progress.be_quiet()
-        values = {**fields["values"], "overwrite": None}  # the first process has begun anew
-        command = Command(**{**fields, "values": values})
-        self._opened = modes.open_prediction(
-            command, part=f"worker-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        )
+        part = f"worker-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        # The first process has begun anew, where that was asked for.
+        self._opened = modes.open_prediction(Command(**fields), part, anew=False)
         self._photos = {str(photo.path): photo for photo in self._opened.photos}
         self._stack = contextlib.ExitStack()  # as long as the process lives
         self._stack.enter_context(self._opened.job.writing())
@@ -132,11 +156,9 @@ class Worker:
             batch: {"photo": paths}.
 
         Returns:
-            {"said": for each photo what was met, as JSON}.
+            {"said": one JSON object: how many photos, and the tally of what was met}.
         """
-        prediction, said = self._opened.prediction, []
-        for path in batch["photo"]:
-            prediction.tally = Tally()
-            prediction.work([self._photos[path]])
-            said.append(json.dumps(vars(prediction.tally)))
-        return {"said": said}
+        prediction, paths = self._opened.prediction, batch["photo"]
+        prediction.tally = Tally()
+        prediction.work([self._photos[path] for path in paths])
+        return {"said": [json.dumps({"photos": len(paths), **vars(prediction.tally)})]}
