@@ -63,9 +63,13 @@ def fetched(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     if not os.fspath(found).startswith(_SCHEMES):
         yield pathlib.Path(found)
         return
+    try:
+        data = found.read_bytes()
+    except Exception as error:  # a bucket's library has errors of its own
+        raise OSError(f"{type(error).__name__}: {error}") from None
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / found.name
-        copy.write_bytes(found.read_bytes())
+        copy.write_bytes(data)
         yield copy
 
 

@@ -79,11 +79,14 @@ def test_the_example_writes_the_masks_of_all_photos(tmp_path):
     photos.mkdir()
     for name in ("surfers.jpg", "tennis_couple.jpg"):
         (photos / name).write_bytes((ROOT / "examples" / name).read_bytes())
+    (photos / "broken.png").write_bytes(b"no picture")
+    (photos / "notes.txt").write_text("no photo")
     command = [sys.executable, ROOT / "examples/ray/masks.py", photos, tmp_path / "out"]
     done = subprocess.run(list(map(str, command)), env=quick_environment(PYTHONPATH=str(ROOT)), cwd=tmp_path, capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "broken.png" in done.stdout
     results = json.loads((tmp_path / "out/results.json").read_text())
-    assert {entry["image_id"] for entry in results} == {"surfers", "tennis_couple"}
+    assert {entry["image_id"] for entry in results} == {"surfers.jpg", "tennis_couple.jpg"}
     assert len(results) == 7
 
 

@@ -216,6 +216,7 @@ def test_changed_and_damaged_files(kinds, name, tmp_path):
             raise AssertionError(f"mutation {seed}: {data[:800]!r}") from error
         slowest = max(slowest, time.monotonic() - start)
         assert name in said, f"mutation {seed}"
+    print(f"{name}: {_COUNT} changed, {refused} refused, {slowest:.2f} s at most")
     assert refused > 0
     assert slowest < _SECONDS
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([name, *kind.beside])

@@ -77,9 +77,8 @@ def _add_up(results: Iterable[dict[str, Any]], tally: Tally) -> Iterator[None]:
 
 def _start(ray: Any) -> None:
     """Joins the cluster of RAY_ADDRESS, or starts Ray on this machine."""
-    os.environ.setdefault(
-        "RAY_BACKEND_LOG_LEVEL", "fatal"
-    )  # it warns where lost workers are started again
+    # It calls it an error that lost workers will be started again.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray.init(log_to_driver=False, logging_level=logging.ERROR)
 
 
@@ -93,7 +92,6 @@ def _import_ray() -> Any:
     try:
         import ray
         import ray.data
-        import ray.exceptions
     except ImportError:
         raise UserError('--engine=ray needs Ray: pip install "pose2seg_jax[ray]".') from None
     return ray

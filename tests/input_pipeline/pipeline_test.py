@@ -325,3 +325,22 @@ def test_a_file_of_poses_of_other_images_is_refused(with_poses, tmp_path):
         coco.CocoError, match=rf"poses\.json: image {both} is .* but .* in .*person_keyp"
     ):
         coco_human.prepare(str(root), str(tmp_path / "tfds"), "train", str(poses))
+
+
+def test_a_program_that_holds_the_stream_ends(prepared):
+    """TensorFlow's threads waited for Python's lock for ever where the stream was never let go."""
+    _, config = prepared
+    script = (
+        "import sys; sys.path[:0] = [{root!r}, {root!r} + '/tests']\n"
+        "from conftest import tiny_config\n"
+        "import stream_fixtures\n"
+        "from input_pipeline import pipeline\n"
+        "from input_pipeline.coco_human import coco_human_dataset_builder as coco_human\n"
+        "config = tiny_config({coco!r}, {data!r})\n"
+        "builder = coco_human.prepare({coco!r}, {data!r}, 'train')\n"
+        "stream = pipeline.train_batches(builder, stream_fixtures.stream_options(config), position=0, num_devices=1)\n"
+        "next(stream)\n"
+        "print('ends')\n"
+    ).format(root=str(ROOT), coco=config.dataset.coco_dir, data=config.dataset.data_dir)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=150, check=False)  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr

@@ -75,5 +75,6 @@ def test_mutated_files(title, name, text, tmp_path):
             refused += 1
         except Exception as error:
             raise AssertionError(f"{title}, mutation {seed}: {data[:800]!r}") from error
+    print(f"{title}, {name}: {_COUNT} changed, {refused} refused")
     assert read > 0
     assert refused > 0
