@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import run_mode, tiny_weights, write_coco
 from etils import epath
+from etils.epath import gpath
 from etils.epath.backend import fsspec_backend
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -30,7 +31,7 @@ class _Bucket(MemoryFileSystem):
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
     """A bucket with data in COCO's layout."""
-    monkeypatch.setenv("EPATH_USE_TF", "false")
+    monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)
     monkeypatch.setattr(type(fsspec_backend), "_get_filesystem", lambda self, name: _Bucket())
     _Bucket.store.clear()
     write_coco(tmp_path, {"val2017": [1, 2]})

@@ -292,8 +292,7 @@ class Job:
         if not self._anew and lines and lines[0]["job"] != self._identity:
             before = lines[0]["job"]
             other = [n for n in self._identity if before.get(n) != self._identity[n]]
-            where = "" if journal.path.name == "job.jsonl" else f"{journal.path.name}: "
-            raise UserError(f"{self.directory}: holds results of another prediction ({where}other {', '.join(other)}); {self._ways_out}.")  # fmt: skip
+            raise UserError(f"{self.directory}: holds results of another prediction (other {', '.join(other)}), by its {journal.path.name}; {self._ways_out}.")  # fmt: skip
         return lines[1:]
 
     def _take(self, journal: Journal) -> bool:
