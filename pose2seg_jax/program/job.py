@@ -330,7 +330,7 @@ class Job:
             height, width = map(operator.index, mask["size"])
             rle = masks.encode_segmentation(mask, height, width)
         except (KeyError, TypeError, ValueError):
-            raise UserError(f"{self.directory}: its journals are damaged: a result has no mask; {self._ways_out}.") from None  # fmt: skip
+            raise UserError(f"{self.directory}: {self._journal.path.name}, or the journal of a part, is damaged: a result has no mask; {self._ways_out}.") from None  # fmt: skip
         return {**entry, "segmentation": [ring.ravel().tolist() for ring in polygons(rle)]}
 
     def _check_results(self, target: pathlib.Path) -> None:
