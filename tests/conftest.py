@@ -332,6 +332,23 @@ def command(mode: str, config=None, overrides: dict | None = None, **values: obj
     return made
 
 
+def photos_with_poses(
+    folder: pathlib.Path, poses: dict[str, np.ndarray], size: tuple[int, int] = (50, 40)
+) -> dict[str, pathlib.Path]:
+    """A network, a PNG of each name, a file of their poses, and a place for results: what `predict` needs."""
+    from pose2seg_jax.weights import files as weights
+
+    weights.save(folder / "tiny.safetensors", tiny_weights())
+    (folder / "photos").mkdir()
+    for name in poses:
+        PIL.Image.new("RGB", size).save(folder / f"photos/{name}.png")
+    np.savez(folder / "poses.npz", **{name: pose[None] for name, pose in poses.items()})
+    return {
+        "weights": folder / "tiny.safetensors", "image": folder / "photos",
+        "poses": folder / "poses.npz", "output": folder / "out",
+    }  # fmt: skip
+
+
 def run_mode(mode: str, config=None, overrides: dict | None = None, **values: object):
     """Runs a mode of main.py in this process."""
     from pose2seg_jax.program import modes

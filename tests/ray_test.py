@@ -7,34 +7,21 @@ import subprocess
 import sys
 import time
 
-import numpy as np
-import PIL.Image
 import pytest
-from conftest import ROOT, quick_environment, run_mode, standing_pose, tiny_weights
-
-from pose2seg_jax.weights import files as weights
+from conftest import ROOT, photos_with_poses, quick_environment, run_mode, standing_pose
 
 pytest.importorskip("ray")
 _COUNT = 120
 
 
 def test_a_worker_that_is_killed_loses_nothing(tmp_path):
-    weights.save(tmp_path / "tiny.safetensors", tiny_weights())
-    (tmp_path / "photos").mkdir()
-    arrays = {}
-    for number in range(_COUNT):
-        PIL.Image.new("RGB", (500, 400)).save(tmp_path / f"photos/{number:03}.png")
-        arrays[f"{number:03}"] = standing_pose(5 + number, 5, 300)[None]
+    poses = {f"{number:03}": standing_pose(5 + number, 5, 300) for number in range(_COUNT)}
+    places = photos_with_poses(tmp_path, poses, (500, 400))
     (tmp_path / "photos/broken.png").write_bytes(b"no picture")
-    np.savez(tmp_path / "poses.npz", **arrays)
-    places = {
-        "weights": tmp_path / "tiny.safetensors", "image": tmp_path / "photos",
-        "poses": tmp_path / "poses.npz", "output": tmp_path / "alone",
-    }  # fmt: skip
     with pytest.raises(SystemExit):
-        run_mode("predict", **places)
+        run_mode("predict", **places | {"output": tmp_path / "alone"})
 
-    arguments = [f"--{name}={path}" for name, path in (places | {"output": tmp_path / "out"}).items()]  # fmt: skip
+    arguments = [f"--{name}={path}" for name, path in places.items()]  # fmt: skip
     # Paths are relative to where the command is given.
     arguments = [argument.replace(f"{tmp_path}/", "") for argument in arguments]
     process = subprocess.Popen(
@@ -92,16 +79,12 @@ def test_the_example_writes_the_masks_of_all_photos(tmp_path):
 
 def test_a_photo_that_kills_its_workers_is_left_to_the_command(tmp_path):
     """And a picture of others is replaced by --overwrite."""
-    weights.save(tmp_path / "tiny.safetensors", tiny_weights())
-    (tmp_path / "photos").mkdir()
-    for name in ("a", "b", "c"):
-        PIL.Image.new("RGB", (50, 40)).save(tmp_path / f"photos/{name}.png")
-    np.savez(tmp_path / "poses.npz", **{name: standing_pose(5, 5, 30)[None] for name in "abc"})
+    places = photos_with_poses(tmp_path, {name: standing_pose(5, 5, 30) for name in "abc"})
     (tmp_path / "out").mkdir()
     (tmp_path / "out/c.png_overlay.png").write_text("mine")
     # A module that Python imports as it starts: the workers' processes end where they open b.png.
     (tmp_path / "sitecustomize.py").write_text(_KILLER)
-    arguments = [f"--{name}={tmp_path / path}" for name, path in (("weights", "tiny.safetensors"), ("image", "photos"), ("poses", "poses.npz"), ("output", "out"))]  # fmt: skip
+    arguments = [f"--{name}={path}" for name, path in places.items()]
     done = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), "--mode=predict", *arguments, "--engine=ray", "--overwrite"],
         env=quick_environment(PYTHONPATH=str(tmp_path)), capture_output=True, text=True, check=False,

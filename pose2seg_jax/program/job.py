@@ -2,7 +2,7 @@
 
 `OUTPUT/job.jsonl` says what the job is; then, for each photo, the files that it is about to write, and its results when they
 are complete. Where several processes share the photos, each has a journal of its own, `job-PART.jsonl`, and reads those of the
-others. The job without a part takes what all of them did for done, and writes the results.
+others. The job without a part treats what all of them did as done, and writes the results.
 """
 
 import contextlib

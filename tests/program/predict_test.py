@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import run_mode, standing_pose, tiny_weights
+from conftest import photos_with_poses, run_mode, standing_pose, tiny_weights
 
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.prediction.predictor import Pose2SegPredictor
@@ -20,17 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 @pytest.fixture
 def places(tmp_path):
     """A folder of three photos with poses, a network, and a place for results."""
-    weights.save(tmp_path / "tiny.safetensors", tiny_weights())
-    (tmp_path / "photos").mkdir()
-    arrays = {}
-    for number in range(3):
-        PIL.Image.new("RGB", (50, 40)).save(tmp_path / f"photos/{number}.png")
-        arrays[str(number)] = standing_pose(5, 5, 30)[None]
-    np.savez(tmp_path / "poses.npz", **arrays)
-    return {
-        "weights": tmp_path / "tiny.safetensors", "image": tmp_path / "photos",
-        "poses": tmp_path / "poses.npz", "output": tmp_path / "out",
-    }  # fmt: skip
+    return photos_with_poses(tmp_path, {str(n): standing_pose(5, 5, 30) for n in range(3)})
 
 
 def _results(places):

@@ -3,14 +3,11 @@
 import fcntl
 import json
 
-import numpy as np
-import PIL.Image
 import pytest
-from conftest import run_mode, standing_pose, tiny_weights
+from conftest import photos_with_poses, run_mode, standing_pose
 
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.program import flags, photos
-from pose2seg_jax.weights import files as weights
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 _COUNT = 5
@@ -19,17 +16,8 @@ _COUNT = 5
 @pytest.fixture
 def places(tmp_path):
     """A folder of photos with poses, a network, and a place for results."""
-    weights.save(tmp_path / "tiny.safetensors", tiny_weights())
-    (tmp_path / "photos").mkdir()
-    arrays = {}
-    for number in range(_COUNT):
-        PIL.Image.new("RGB", (50, 40)).save(tmp_path / f"photos/{number}.png")
-        arrays[str(number)] = standing_pose(5 + 3 * number, 5, 30)[None]
-    np.savez(tmp_path / "poses.npz", **arrays)
-    return {
-        "weights": tmp_path / "tiny.safetensors", "image": tmp_path / "photos",
-        "poses": tmp_path / "poses.npz", "output": tmp_path / "out",
-    }  # fmt: skip
+    poses = {str(n): standing_pose(5 + 3 * n, 5, 30) for n in range(_COUNT)}
+    return photos_with_poses(tmp_path, poses)
 
 
 def _files(places):
