@@ -66,8 +66,9 @@ class FaultError(Exception):
 class Lab:
     """A folder with data, and trainings on it."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, patience: float = _PATIENCE):
         self.folder = folder
+        self._patience = patience
         self._environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -84,7 +85,7 @@ class Lab:
             sys.executable, str(_ROOT / "main.py"), "--config=configs/synthetic.py", f"--workdir={workdir}",
             *(f"--config.{name}={value}" for name, value in made.items()), *more,
         ]  # fmt: skip
-        return Training(command, self._environment)
+        return Training(command, self._environment, self._patience)
 
     def start_hosts(self, count: int, workdir: pathlib.Path, steps: int, **fields: Any) -> "list[Training]":  # fmt: skip
         """Starts a training of several processes, or goes on with one."""
@@ -111,7 +112,7 @@ class Lab:
 class Training:
     """A process that trains."""
 
-    def __init__(self, command: list[str], environment: dict[str, str]):
+    def __init__(self, command: list[str], environment: dict[str, str], patience: float):
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=self._errors, text=True
@@ -119,7 +120,7 @@ class Training:
         self.lines: list[str] = []
         self.last_line = time.monotonic()  # when it came
         self.errors = ""  # what it has written to standard error, once it has ended
-        self._patience = threading.Timer(_PATIENCE, self.process.kill)
+        self._patience = threading.Timer(patience, self.process.kill)
         self._patience.daemon = True
         self._patience.start()
 

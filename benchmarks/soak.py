@@ -24,6 +24,7 @@ _EVERY = 1.0  # seconds between two looks
 _NAMES = ("memory (MB)", "open files", "threads")
 _FIELDS = {"log_every": 10, "checkpoint_every": 50, "panels_every": 500, "eval_every": 1000}
 _RISE = 0.05  # of the memory, from the middle of the run to its end, at most
+_PATIENCE = 3 * 3600  # seconds
 
 
 def _look(pid: int) -> tuple[float, int, int] | None:
@@ -43,7 +44,7 @@ def _look(pid: int) -> tuple[float, int, int] | None:
 
 def _run(folder: pathlib.Path, steps: int) -> tuple[list[tuple[float, ...]], float]:
     """Trains; returns what was seen after which step, and the seconds from the last line to the end of the process."""
-    training = faults.Lab(folder).start(folder / "run", steps, **_FIELDS)
+    training = faults.Lab(folder, _PATIENCE).start(folder / "run", steps, **_FIELDS)
     reader = threading.Thread(target=training.read_until, args=("(?!)",))
     reader.start()
     seen: list[tuple[float, ...]] = []

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from pose2seg_jax.errors import UserError
 
 AXIS = "batch"
+_PATIENCE = 300  # seconds in which all processes of a run must have joined
 
 
 def train_step(
@@ -138,16 +140,33 @@ def join(spec: str) -> None:
             f"--distributed is '{spec}'; it must be 'auto' or INDEX/COUNT@HOST:PORT, such as"
             " 0/2@10.0.0.1:8476."
         )
+    # JAX itself would end the process with a trace of its own.
+    timer = threading.Timer(_PATIENCE, _give_up, [spec])
+    timer.daemon = True
+    timer.start()
+    late = 2 * _PATIENCE
     try:
         if match:
-            jax.distributed.initialize(match[3], int(match[2]), int(match[1]))
+            jax.distributed.initialize(match[3], int(match[2]), int(match[1]), initialization_timeout=late)  # fmt: skip
         else:
-            jax.distributed.initialize()
+            jax.distributed.initialize(initialization_timeout=late)
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"--distributed={spec}: the other processes were not found: {error}"
         ) from None
+    finally:
+        timer.cancel()
     wait_for_all("joined")  # connects the devices while nobody is busy elsewhere
+
+
+def _give_up(spec: str) -> None:
+    print(
+        f"error: --distributed={spec}: not all processes have joined within {_PATIENCE} seconds. Start one on each host, with"
+        " the same command, and let all of them reach the address of the first.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
 
 
 def run_with_others(function: Callable[[], Any]) -> None:

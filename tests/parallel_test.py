@@ -1,11 +1,15 @@
-"""Four devices take the same step as one."""
+"""Four devices take the same step as one; processes that join."""
+
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import count_compilations, drawn_batch, split_batch, tiny_config, tiny_weights
+from conftest import ROOT, count_compilations, drawn_batch, split_batch, tiny_config, tiny_weights
 
 from pose2seg_jax import parallel
 from pose2seg_jax.errors import UserError
@@ -122,3 +126,17 @@ def test_devices_that_hold_different_values_are_named():
 def test_other_processes_are_named_in_one_way(spec):
     with pytest.raises(UserError, match="must be 'auto' or INDEX/COUNT@HOST:PORT"):
         parallel.join(spec)
+
+
+def test_a_process_that_waits_in_vain_for_the_others_says_so():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    code = f"from pose2seg_jax import parallel; parallel._PATIENCE = 2; parallel.join('0/2@localhost:{port}')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert (
+        f"--distributed=0/2@localhost:{port}: not all processes have joined within 2 seconds"
+        in line
+    )

@@ -62,7 +62,8 @@ def open_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
         raise ImageError(f"{path}: is missing") from None
     except Exception as error:  # whatever Pillow and its plugins raise where a file is damaged
         missing = _missing_plugin(path)
-        raise ImageError(f"{path}: {missing or f'is no readable image ({error})'}") from None
+        why = "of no known format" if isinstance(error, PIL.UnidentifiedImageError) else error
+        raise ImageError(f"{path}: {missing or f'is no readable image ({why})'}") from None
     if image.mode[0] in "IF":
         raise ImageError(f"{path}: is grey with more than 8 bits; convert it to 8")
     if size is not None and image.size != size[::-1]:

@@ -285,7 +285,10 @@ class Job:
         """
         try:
             lines = journal.read()
-        except DamagedError:
+        except (DamagedError, IsADirectoryError):
+            # Of a part, not even --overwrite takes what may be another program's.
+            if journal is not self._journal:
+                raise UserError(f"{journal.path}: is damaged, or of another program; remove it, or name another --output.") from None  # fmt: skip
             if self._anew:
                 return []
             raise UserError(f"{journal.path}: is damaged, or of another program; {self._ways_out}.") from None  # fmt: skip

@@ -13,6 +13,7 @@ from pose2seg_jax.errors import UserError
 
 # What a line may be; the first of a journal is of the first kind, the others are not.
 _JOB = {"job": dict}
+_BEGIN = b'{"job": '
 _LINES = (
     {"wrote": str},
     {"files": list},
@@ -51,8 +52,8 @@ class Journal:
         except FileNotFoundError:
             return []
         self._size, self._length = len(data), data.rfind(b"\n") + 1
-        if not data:  # a process was stopped before it wrote anything
-            return []
+        if not self._length and _BEGIN.startswith(data[: len(_BEGIN)]):
+            return []  # a process was stopped before its first line was complete
         try:
             lines = [json.loads(line) for line in data[: self._length].splitlines()]
         except (ValueError, RecursionError):
@@ -84,7 +85,7 @@ class Journal:
         Raises:
             UserError: it cannot be written, another process is writing it, or one has written it since `read`.
         """
-        busy = f"{self.path}: another prediction is writing here; name another --output."
+        busy = f"{self.path}: another prediction is writing here; wait for it, or name another --output."
         try:
             # Not replaced by another file: that would not have the lock.
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -107,10 +107,12 @@ class Prediction:
         """
         missing = self.missing(photos)
         before, masks, tally = len(photos) - len(missing), 0, self.tally
+        if missing and before:
+            print(f"{before} of {len(photos)} photos were done before, {len(missing)} follow", flush=True)  # fmt: skip
         self.check(missing)
         with self._job.writing():
             try:
-                with _stop_on_sigterm():
+                with stop_on_sigterm():
                     self.work(missing, before)
             finally:  # what is done is kept, whatever happens to the next photo
                 if tally.skipped < len(photos):
@@ -142,6 +144,9 @@ class Prediction:
                     self._video(pool, video)
 
     def _say(self, masks: int, photos: int, before: int, by_workers: int) -> None:
+        if not photos:
+            print(f"part {self._job.part} has no photos: there are fewer photos than parts")
+            return
         also = f"; {before} of {photos} photos were done before" if before else ""
         also += f"; workers did {by_workers} of {photos} photos" if by_workers else ""
         empty = self.tally.empty
@@ -321,14 +326,14 @@ def _in_turn(
 
 
 @contextlib.contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
+def stop_on_sigterm() -> Iterator[None]:
     """Ends the program by an exception where the system asks it to end, so that what is done can be written."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: Any) -> None:
-        logging.warning("asked to stop: the photos that were begun are finished first.")
+        logging.warning("asked to stop; the same command goes on.")
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, stop)

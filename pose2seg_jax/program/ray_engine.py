@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import re
+import socket
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
@@ -20,11 +21,12 @@ from typing import Any
 from pose2seg_jax import progress
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.program.flags import Command
-from pose2seg_jax.program.predict import Tally
+from pose2seg_jax.program.predict import Tally, stop_on_sigterm
 
 # Photos that a worker is given at a time. At most so many are predicted again where a worker is lost.
 _BATCH = 16
-_TRIES = 3  # of these photos, where workers are lost; then they are left to the plain command
+# Of these photos, where workers are lost, and of the start of a worker; then they are left to the plain command.
+_TRIES = 3
 _PATIENCE = 60.0  # seconds until a worker that Ray has released has ended
 
 
@@ -55,9 +57,14 @@ def run(command: Command) -> tuple[int, Tally]:
                 _start(ray)
                 results = _workers_results(ray, command, [str(photo.path) for photo in missing])
             photos = _add_up(results, tally)
-            done = sum(1 for _ in progress.show(photos, "photos", "photo", len(missing)))
+            with stop_on_sigterm():
+                done = sum(1 for _ in progress.show(photos, "photos", "photo", len(missing)))
+        except UserError:
+            raise
         except Exception as error:  # Ray's, and those of its libraries
-            raise UserError(f"--engine=ray: {_reason(error)}") from None
+            raise UserError(
+                f"--engine=ray: no worker can work: {_reason(error)} The command without --engine needs none."
+            ) from None
         finally:
             ray.shutdown()
             opened.job.wait_for_parts(_PATIENCE)
@@ -76,7 +83,20 @@ def _add_up(results: Iterable[dict[str, Any]], tally: Tally) -> Iterator[None]:
 
 
 def _start(ray: Any) -> None:
-    """Joins the cluster of RAY_ADDRESS, or starts Ray on this machine."""
+    """Joins the cluster of RAY_ADDRESS, or starts Ray on this machine.
+
+    Raises:
+        UserError: nothing answers at the address.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdigit():  # Ray itself would try for minutes
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise UserError(
+                f"RAY_ADDRESS={address}: nothing answers there ({error}); start Ray with 'ray start', or unset RAY_ADDRESS."
+            ) from None
     # It calls it an error that lost workers will be started again.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray.init(log_to_driver=False, logging_level=logging.ERROR)
@@ -103,6 +123,7 @@ def _workers_results(ray: Any, command: Command, missing: list[str]) -> Iterator
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # what workers cannot do is left to the plain command
+    context.max_consecutive_actor_init_deaths = _TRIES - 1
     # What it logs as an error it raises too.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -121,6 +142,7 @@ def _workers_results(ray: Any, command: Command, missing: list[str]) -> Iterator
         num_cpus=1,
         num_gpus=1 if gpus else 0,
         max_task_retries=_TRIES - 1,
+        max_restarts=_TRIES - 1,
         fn_constructor_args=({**vars(command)}, os.getcwd()),
     )
     return (json.loads(row["said"]) for row in done.iter_rows())

@@ -66,7 +66,7 @@ def test_with_another_count_nothing_is_done_twice(places):
 
 def test_a_part_without_photos_does_nothing(places, capsys):
     run_mode("predict", **places, shard="7/8")
-    assert "0 masks of 0 photos" in capsys.readouterr().out
+    assert "part 7-of-8 has no photos" in capsys.readouterr().out
 
 
 def test_results_are_not_written_while_a_part_is_at_work(places):
@@ -96,10 +96,22 @@ def test_a_part_does_not_overwrite_pictures_of_others(places):
 def test_the_journal_of_a_part_may_be_damaged(places):
     run_mode("predict", **places, shard="0/2")
     (places["output"] / "job-0-of-2.jsonl").write_text("[]\n")
-    with pytest.raises(UserError, match=r"job-0-of-2\.jsonl: is damaged"):
-        run_mode("predict", **places)
+    for overwrite in (None, True):  # it may be another program's
+        with pytest.raises(UserError, match=r"job-0-of-2\.jsonl: is damaged.*; remove it"):
+            run_mode("predict", **places, overwrite=overwrite)
+    (places["output"] / "job-0-of-2.jsonl").unlink()
+    run_mode("predict", **places, shard="1/2")
     run_mode("predict", **places, overwrite=True)
     assert not list(places["output"].glob("job-*.jsonl"))
+
+
+def test_a_part_that_was_stopped_in_its_first_line_goes_on(places):
+    run_mode("predict", **places, shard="0/2")
+    journal = places["output"] / "job-0-of-2.jsonl"
+    for end in (0, 4, 20):
+        journal.write_bytes(journal.read_bytes()[:end])
+        run_mode("predict", **places, shard="0/2", write=["coco"])
+        assert _done(places, "0-of-2") == ["0.png", "2.png", "4.png"]
 
 
 def test_parts_depend_on_the_names_alone(tmp_path):
