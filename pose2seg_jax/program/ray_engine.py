@@ -63,7 +63,7 @@ def run(command: Command) -> tuple[int, Tally]:
             raise
         except Exception as error:  # Ray's, and those of its libraries
             raise UserError(
-                f"--engine=ray: no worker can work: {_reason(error)} The command without --engine needs none."
+                f"--engine=ray: no worker can start: {_reason(error):.300}; the command without --engine needs none."
             ) from None
         finally:
             ray.shutdown()
@@ -105,7 +105,8 @@ def _start(ray: Any) -> None:
 def _reason(error: BaseException) -> str:
     """What went wrong, of an error that Ray has wrapped."""
     found = re.findall(r"UserError: (.*)", str(error))
-    return found[-1] if found else next(iter(str(error).strip().splitlines()[::-1]), repr(error))
+    last = found[-1] if found else next(iter(str(error).strip().splitlines()[::-1]), repr(error))
+    return last.rstrip(".")
 
 
 def _import_ray() -> Any:
