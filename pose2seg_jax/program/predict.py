@@ -107,7 +107,7 @@ class Prediction:
         """
         missing = self.missing(photos)
         before, masks, tally = len(photos) - len(missing), 0, self.tally
-        if missing and before:
+        if missing and before > by_workers:
             print(f"{before} of {len(photos)} photos were done before, {len(missing)} follow", flush=True)  # fmt: skip
         self.check(missing)
         with self._job.writing():

@@ -63,7 +63,7 @@ def run(command: Command) -> tuple[int, Tally]:
             raise
         except Exception as error:  # Ray's, and those of its libraries
             raise UserError(
-                f"--engine=ray: no worker can start: {_reason(error):.300}; the command without --engine needs none."
+                f"--engine=ray: its workers failed: {_reason(error):.300}; the command without --engine needs none."
             ) from None
         finally:
             ray.shutdown()
