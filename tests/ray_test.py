@@ -3,12 +3,15 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 from conftest import ROOT, photos_with_poses, quick_environment, run_mode, standing_pose
+
+from pose2seg_jax.errors import UserError
 
 pytest.importorskip("ray")
 _COUNT = 120
@@ -95,6 +98,43 @@ def test_a_photo_that_kills_its_workers_is_left_to_the_command(tmp_path):
     assert [entry["image_id"] for entry in results] == ["a", "b", "c"]
     assert (tmp_path / "out/c.png_overlay.png").read_bytes() != b"mine"
 
+
+def test_an_address_where_no_ray_answers_is_named(tmp_path, monkeypatch):
+    places = photos_with_poses(tmp_path, {"a": standing_pose(5, 5, 30)})
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=f"RAY_ADDRESS={address}: nothing answers there"):
+        run_mode("predict", **places, engine="ray")
+
+
+def test_workers_that_cannot_start_end_the_command(tmp_path):
+    places = photos_with_poses(tmp_path, {"a": standing_pose(5, 5, 30)})
+    (tmp_path / "sitecustomize.py").write_text(_BROKEN)
+    arguments = [f"--{name}={path}" for name, path in places.items()]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "--mode=predict", *arguments, "--engine=ray"],
+        env=quick_environment(PYTHONPATH=str(tmp_path)), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: --engine=ray: its workers failed: ImportError: no such library")
+
+
+# A module that Python imports as it starts: what the workers' processes import is not there.
+_BROKEN = """
+import sys
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "pose2seg_jax.program.modes" and not sys.argv[0].endswith("main.py"):
+            raise ImportError("no such library")
+        return None
+
+sys.meta_path.insert(0, Finder)
+"""
 
 _KILLER = """
 import os, sys
