@@ -9,6 +9,7 @@ import os
 import pathlib
 import platform
 import runpy
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,13 @@ def text_table(rows: Sequence[Row]) -> str:
             )
         )
     return "\n".join(coco_protocol.align_columns(lines, left=len(HEAD)))
+
+
+def free_address() -> str:
+    """Returns localhost and a port where nobody listens, for processes that must find each other."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"localhost:{free.getsockname()[1]}"
 
 
 def machine() -> dict[str, Any]:

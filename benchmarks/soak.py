@@ -17,7 +17,7 @@ import time
 import matplotlib
 import numpy as np
 
-from benchmarks import faults, rows
+from benchmarks import lab, rows
 from pose2seg_jax.errors import UserError
 
 _EVERY = 1.0  # seconds between two looks
@@ -44,7 +44,7 @@ def _look(pid: int) -> tuple[float, int, int] | None:
 
 def _run(folder: pathlib.Path, steps: int) -> tuple[list[tuple[float, ...]], float]:
     """Trains; returns what was seen after which step, and the seconds from the last line to the end of the process."""
-    training = faults.Lab(folder, _PATIENCE).start(folder / "run", steps, **_FIELDS)
+    training = lab.Lab(folder, _PATIENCE).start(folder / "run", steps, **_FIELDS)
     reader = threading.Thread(target=training.read_until, args=("(?!)",))
     reader.start()
     seen: list[tuple[float, ...]] = []

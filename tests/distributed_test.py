@@ -1,13 +1,13 @@
 """Two processes train as one with two devices does."""
 
 import re
-import socket
 import subprocess
 import sys
 
 import numpy as np
 from conftest import ROOT, quick_environment, tiny_flags
 
+from benchmarks import rows
 from pose2seg_jax.training.checkpoints import Checkpoints
 
 _OPTIONS = [
@@ -39,9 +39,7 @@ def _finish(processes):
 
 
 def _run_two(*arguments):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    address = rows.free_address()
     return _finish([_start(1, *arguments, f"--distributed={i}/2@{address}") for i in range(2)])
 
 

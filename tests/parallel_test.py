@@ -1,6 +1,5 @@
 """Four devices take the same step as one; processes that join."""
 
-import socket
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import optax
 import pytest
 from conftest import ROOT, count_compilations, drawn_batch, split_batch, tiny_config, tiny_weights
 
+from benchmarks import rows
 from pose2seg_jax import parallel
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import NetworkSpec
@@ -129,14 +129,9 @@ def test_other_processes_are_named_in_one_way(spec):
 
 
 def test_a_process_that_waits_in_vain_for_the_others_says_so():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    code = f"from pose2seg_jax import parallel; parallel._PATIENCE = 2; parallel.join('0/2@localhost:{port}')"
+    spec = f"0/2@{rows.free_address()}"
+    code = f"from pose2seg_jax import parallel; parallel._PATIENCE = 2; parallel.join('{spec}')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)  # fmt: skip
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert (
-        f"--distributed=0/2@localhost:{port}: not all processes have joined within 2 seconds"
-        in line
-    )
+    assert f"--distributed={spec}: not all processes have joined within 2 seconds" in line

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ import time
 import pytest
 from conftest import ROOT, photos_with_poses, quick_environment, run_mode, standing_pose
 
+from benchmarks import rows
 from pose2seg_jax.errors import UserError
 
 pytest.importorskip("ray")
@@ -101,9 +101,7 @@ def test_a_photo_that_kills_its_workers_is_left_to_the_command(tmp_path):
 
 def test_an_address_where_no_ray_answers_is_named(tmp_path, monkeypatch):
     places = photos_with_poses(tmp_path, {"a": standing_pose(5, 5, 30)})
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    address = rows.free_address()
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError, match=f"RAY_ADDRESS={address}: nothing answers there"):
         run_mode("predict", **places, engine="ray")
