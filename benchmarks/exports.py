@@ -51,7 +51,7 @@ def main() -> None:
     rows.publish(made, options)
 
 
-def _rois(runners: _Runners, kind: str, canvas: np.ndarray, poses: np.ndarray, size: Any) -> list:
+def rois(runners: _Runners, kind: str, canvas: np.ndarray, poses: np.ndarray, size: Any) -> list:
     features = runners["encode"](canvas)
     if not export.FORMATS[kind].any_number:
         parts = [runners["segment"](*features, pose[None], size) for pose in poses]
@@ -72,7 +72,7 @@ def _differences(
         expected = predictor.rois(predictor.encode(pixels), poses)
         canvas = predictor.network.letterbox_image(pixels)[None]
         given = (canvas, poses.astype(np.float32), np.asarray(size, np.float32))
-        probabilities, scores, matrices = _rois(runners, kind, *given)
+        probabilities, scores, matrices = rois(runners, kind, *given)
         largest = max(largest, float(np.abs(probabilities - expected.probabilities).max()))
         alignment: Alignment = expected.alignment._replace(matrix=matrices)
         found = RoiPrediction(probabilities, scores, alignment)
@@ -100,8 +100,8 @@ def _times(kind: str, runners: _Runners, predictor: Any) -> list:
         def plain(poses: np.ndarray = poses) -> Any:
             return predictor.rois(predictor.encode(pixels), poses)
 
-        exported = functools.partial(_rois, runners, kind, canvas[None], poses, size)
-        ours, others = rows.in_turns(plain, exported, _REPEATS)
+        exported = functools.partial(rois, runners, kind, canvas[None], poses, size)
+        ours, others = rows.in_turns(plain, exported, repeats=_REPEATS)
         made.append(rows.Row(kind, f"image to ROIs, {count} persons", others, "s", "JAX", ours))
     return made
 
@@ -114,7 +114,7 @@ def _stablehlo(folder: pathlib.Path) -> _Runners:
     return found
 
 
-def _onnx(folder: pathlib.Path) -> _Runners:
+def onnx_runners(folder: pathlib.Path) -> _Runners:
     import onnxruntime
 
     found: _Runners = {}
@@ -144,7 +144,7 @@ def _tflite(folder: pathlib.Path) -> _Runners:
 
 
 _RUNNERS: dict[str, Callable[[pathlib.Path], _Runners]] = {
-    "onnx": _onnx,
+    "onnx": onnx_runners,
     "stablehlo": _stablehlo,
     "tflite": _tflite,
 }

@@ -45,7 +45,7 @@ def _row(
 def _in_turns(
     what: str, other: str, ours: Callable[[], Any], theirs: Callable[[], Any]
 ) -> rows.Row:
-    first, second = rows.in_turns(ours, theirs, _REPEATS)
+    first, second = rows.in_turns(ours, theirs, repeats=_REPEATS)
     return rows.Row("formulation", what, 1e3 * first, "ms", other, 1e3 * second)
 
 

@@ -63,14 +63,14 @@ def main() -> None:
     found = plain(image)
     accurate(image)
     once, thrice = rows.in_turns(
-        functools.partial(plain, image), functools.partial(accurate, image), _REPEATS
+        functools.partial(plain, image), functools.partial(accurate, image), repeats=_REPEATS
     )
     predictor = Pose2SegPredictor.load()
     predictor(image)
     whole, given = rows.in_turns(
         functools.partial(predictor, image),
         functools.partial(predictor, image, found.poses, found.scores),
-        _REPEATS,
+        repeats=_REPEATS,
     )
     made += [
         rows.Row(part, "image to poses, three sizes", 1e3 * thrice, "ms", "one size", 1e3 * once),

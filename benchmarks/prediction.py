@@ -111,7 +111,7 @@ def main() -> None:
         whole, network = rows.in_turns(
             functools.partial(predictor, image, poses[count]),
             _network_alone(predictor, image, poses[count]),
-            _REPEATS,
+            repeats=_REPEATS,
         )
         what = f"{count} persons"
         made += [

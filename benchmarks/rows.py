@@ -193,20 +193,18 @@ def seconds(function: Callable[[], Any], repeats: int) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def in_turns(
-    first: Callable[[], Any], second: Callable[[], Any], repeats: int
-) -> tuple[float, float]:
-    """Median times of two calls made in turns: the machine may be busier at one time than at another."""
-    first(), second()
+def in_turns(*calls: Callable[[], Any], repeats: int) -> list[float]:
+    """Median times of calls made in turns: the machine may be busier at one time than at another."""
+    for call in calls:
+        call()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
-        first()
-        middle = time.perf_counter()
-        second()
-        times.append((middle - start, time.perf_counter() - middle))
-    ours, theirs = np.median(times, axis=0).tolist()
-    return ours, theirs
+        moments = [time.perf_counter()]
+        for call in calls:
+            call()
+            moments.append(time.perf_counter())
+        times.append(np.diff(moments))
+    return np.median(times, axis=0).tolist()
 
 
 @contextlib.contextmanager

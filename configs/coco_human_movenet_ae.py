@@ -32,6 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.scale = (0.8, 1.9)  # about the sizes that 512 px show
     config.optimizer.learning_rate = 2e-3
     config.optimizer.backbone_rate = 0.2
+    config.optimizer.clip_norm = 10.0  # as synthetic_ae.py
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 100
     config.checkpoint_every = 200

@@ -19,6 +19,10 @@ from pose2seg_jax.people.parts import NUM_PARTS
 # 100 steps, since pulling is learned first, and where they are equal nothing pushes: after 300 steps of synthetic_ae.py none
 # had parted again.
 _SPAN = 16.0
+# The standard deviation of the first kernel. Heatmaps begin nearly empty, as true ones are nearly empty (ours). Where they begin with values
+# near 1, the first gradients are a thousand times as long as later ones, and Adam, which remembers them, hardly moves
+# for hundreds of steps (docs/experiments.md).
+_FIRST_KERNEL = 1e-3
 
 
 class PartMaps(NamedTuple):
@@ -52,7 +56,7 @@ class AssociativeEmbeddingHead(nn.Module):
         if self.features:
             x = Conv(self.features, 3, dtype=self.dtype)(x)
             x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train))
-        init = nn.initializers.lecun_normal()
+        init = nn.initializers.normal(_FIRST_KERNEL)
         maps = Pointwise(2 * NUM_PARTS, use_bias=True, kernel_init=init)(x.astype(jnp.float32))
         width = x.shape[2]
         place = _SPAN * (jnp.arange(width, dtype=jnp.float32) + 0.5) / width

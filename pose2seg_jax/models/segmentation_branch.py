@@ -1,5 +1,6 @@
 """The segmentation branch (paper 3.4), the authors' and a leaner one of ours: ROIs to mask logits."""
 
+import functools
 from typing import ClassVar
 
 import flax.linen as nn
@@ -60,8 +61,8 @@ class SegmentationBranch(nn.Module):
         x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train, valid))
         for _ in range(self.units):
             x = Bottleneck(self.features, self.axis_name, self.dtype)(x, train, valid)
-        x = upsample_bilinear(x, self.align_corners)
-        x = Bottleneck(self.head_features, self.axis_name, self.dtype)(x, train, valid)
+        upsample = functools.partial(upsample_bilinear, align_corners=self.align_corners)
+        x = Bottleneck(self.head_features, self.axis_name, self.dtype, upsample)(x, train, valid)
         return _logits(x, self.stride, self.dtype)
 
 

@@ -29,8 +29,10 @@ from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights import hub
 from pose2seg_jax.weights.files import Weights
 
-# Persons are asked for in chunks of these sizes, so that few shapes are compiled.
+# Persons are asked for in chunks of so many slots, a power of two, so that few shapes are compiled.
 _MAX_CHUNK = 32
+# A chunk has at most so many times as many slots as persons: five persons are asked for in a chunk of four and one of one.
+_PADDING = 4 / 3
 
 
 class EncodedImage(NamedTuple):
@@ -52,7 +54,7 @@ class Pose2SegPredictor:
         result = predictor(image)                 # masks, boxes, scores, poses, to_coco()
         result = predictor(image, poses)          # of these poses
 
-    The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons, and MoveNet where no poses are given:
+    The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons (17 in 16 and 1), and MoveNet where no poses are given:
     eight compilations at most, whatever the photos are, each at the first image that needs it (the cost:
     docs/prediction.md). Masks go to the image on the host. Several threads may share one predictor.
     """
@@ -267,23 +269,23 @@ class Pose2SegPredictor:
         """
         check_not_forked()
         poses = check_poses(poses)
-        chunks = [
-            self._segment_chunk(encoded, poses[start : start + _MAX_CHUNK])
-            for start in range(0, max(len(poses), 1), _MAX_CHUNK)
-        ]
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+        started, start = [], 0
+        for slots in chunk_sizes(len(poses)):
+            started.append(self._segment_chunk(encoded, poses[start : start + slots], slots))
+            start += slots
+        chunks = jax.device_get(started)
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(poses)], *chunks)
 
-    def _segment_chunk(self, encoded: EncodedImage, poses: np.ndarray) -> RoiPrediction:
+    def _segment_chunk(self, encoded: EncodedImage, poses: np.ndarray, slots: int) -> Any:
+        """Starts the prediction of a chunk; what is behind its poses is padding."""
         count = len(poses)
-        slots = 1 << max(count - 1, 0).bit_length()
         padded = np.zeros((slots, *poses.shape[1:]), np.float32)
         padded[:count] = poses
         sizes = np.broadcast_to(np.asarray(encoded.size, np.float32), (slots, 2))
         valid = np.arange(slots) < count
         index = np.zeros(slots, np.int32)
         given = jax.device_put((padded, sizes, index, valid), self._device)
-        predicted = self._segment(self.variables, encoded.features, *given)
-        return jax.tree.map(lambda values: values[:count], jax.device_get(predicted))
+        return self._segment(self.variables, encoded.features, *given)
 
     def use_own_poses(self, **options: Any) -> None:
         """Finds poses with the network's own pose heads, where a call gives none, with other options than theirs.
@@ -322,6 +324,17 @@ class Pose2SegPredictor:
             )
         found = estimator(image)
         return (image, found[0], found[1]) if isinstance(found, tuple) else (image, found, None)
+
+
+def chunk_sizes(count: int) -> list[int]:
+    """Returns the slots of the chunks in which so many persons are asked for; one slot for nobody."""
+    sizes = []
+    left = max(count, 1)
+    while left > 0:
+        slots = min(1 << (left - 1).bit_length(), _MAX_CHUNK)
+        sizes.append(slots if slots <= _PADDING * left else slots // 2)
+        left -= sizes[-1]
+    return sizes
 
 
 def _unpickle(

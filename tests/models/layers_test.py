@@ -37,6 +37,25 @@ def test_batch_norm_equals_flax():
     np.testing.assert_allclose(masked[valid], alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [8, 12])
+@pytest.mark.parametrize("train", [True, False])
+def test_a_bottleneck_upsamples_its_input(channels, train):
+    """Behind its 1x1 convolutions it is the same as before them, with a shortcut of its own (8 to 12 channels) and without."""
+    x = jnp.asarray(np.random.RandomState(0).randn(2, 6, 6, channels), jnp.float32)
+    inside, outside = layers.Bottleneck(3, upsample=upsample_bilinear), layers.Bottleneck(3)
+    variables = inside.init(jax.random.key(0), x, True)
+    random = np.random.RandomState(1)
+    variables = jax.tree.map(
+        lambda v: v + 0.1 * np.abs(random.randn(*v.shape)).astype(np.float32), variables
+    )
+    found, expected = (
+        module.apply(variables, values, train, mutable=["batch_stats"])
+        for module, values in ((inside, x), (outside, upsample_bilinear(x)))
+    )
+    assert found[0].shape == (2, 12, 12, 12)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+
+
 @pytest.mark.parametrize("times", [1.0, 2.0, 5 / 3, 640 / 448])
 def test_shrinking_is_area_interpolation(times):
     x = np.random.RandomState(0).rand(2, 40, 40, 3).astype(np.float32)

@@ -73,7 +73,8 @@ def test_the_lean_branch_costs_a_fifth():
         return jax.jit(segment).lower(variables, features, *others).cost_analysis()["flops"]
 
     authors = operations(coco_human.get_config())
-    assert 37e9 < authors < 38e9
+    # 37.4 as it is written; less where 1x1 convolutions come before the upsampling.
+    assert 32.5e9 < authors < 33.5e9
     assert operations(coco_human_lean.get_config()) < authors / 5
 
 

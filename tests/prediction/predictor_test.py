@@ -23,6 +23,7 @@ from pose2seg_jax.people.images import ImageError
 from pose2seg_jax.prediction.inputs import InputError, check_poses
 from pose2seg_jax.prediction.network import Network, predict_rois
 from pose2seg_jax.prediction.pose_estimators import MoveNetPoses
+from pose2seg_jax.prediction.predictor import chunk_sizes
 from pose2seg_jax.weights.files import Weights, WeightsError
 
 
@@ -80,6 +81,17 @@ def test_the_pure_function_maps_over_images_and_agrees(predictor):
             # Host and device round the letterboxed pixels and the ROI's positions on their own.
             assert np.mean((masks[index, slot] > 0.5) != result.masks[slot]) < 0.01
             assert rois.scores[index, slot] == pytest.approx(result.scores[slot], abs=2e-3)
+
+
+def test_chunks_hold_all_persons_and_at_most_a_third_more():
+    assert chunk_sizes(0) == [1]
+    assert chunk_sizes(17) == [16, 1]
+    assert chunk_sizes(100) == [32, 32, 32, 4]
+    for count in range(1, 200):
+        sizes = chunk_sizes(count)
+        assert set(sizes) <= {1, 2, 4, 8, 16, 32}
+        assert count <= sum(sizes) <= 4 / 3 * count
+        assert sum(sizes[:-1]) < count
 
 
 @pytest.mark.usefixtures("quick_compile")

@@ -22,6 +22,7 @@ TAG_THRESHOLD = 1.0  # parts whose tags differ by more are not one person's (aut
 _ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 # Larger than any difference of tags: the assignment takes as few of these pairs as it can.
 _FAR = 1e6
+_LOWEST = 1e-3  # of heatmaps whose logarithm is taken
 
 
 class Peaks(NamedTuple):
@@ -88,18 +89,34 @@ def _refined(
     columns: Int[Array, "*n"],
     part: Int[Array, "*n"],
 ) -> Float[jax.Array, "*n 2"]:
-    """(x, y) of cells, a quarter of a cell towards the higher of two neighbours; not at the edge."""
+    """(x, y) of the tops of the peaks in these cells, half a cell from their centres at most.
+
+    Training makes a peak a Gaussian, whose logarithm is a parabola. The top is that of the parabola through a cell and its two
+    neighbours, along each axis (ours; the paper goes a quarter of a cell towards the higher neighbour). Beside the edge it is the centre.
+    """
     height, width, _ = heatmaps.shape
 
     def value(y: Array, x: Array) -> Array:
-        return heatmaps[jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1), part]
+        found = heatmaps[jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1), part]
+        return jnp.log(jnp.maximum(found, _LOWEST))
 
-    to_right = jnp.sign(value(rows, columns + 1) - value(rows, columns - 1))
-    down = jnp.sign(value(rows + 1, columns) - value(rows - 1, columns))
-    to_right = jnp.where((columns > 0) & (columns < width - 1), to_right, 0)
-    down = jnp.where((rows > 0) & (rows < height - 1), down, 0)
+    def top(before: Array, here: Array, after: Array, inside: Array) -> Array:
+        bend = 2 * here - before - after
+        offset = (after - before) / 2 / jnp.maximum(bend, _LOWEST)
+        return jnp.where(inside, jnp.clip(offset, -0.5, 0.5), 0)
+
+    here = value(rows, columns)
+    to_right = top(
+        value(rows, columns - 1),
+        here,
+        value(rows, columns + 1),
+        (columns > 0) & (columns < width - 1),
+    )
+    down = top(
+        value(rows - 1, columns), here, value(rows + 1, columns), (rows > 0) & (rows < height - 1)
+    )
     cells = jnp.stack([columns, rows], axis=-1).astype(jnp.float32)
-    return cells + 0.5 + jnp.stack([to_right, down], axis=-1) / 4
+    return cells + 0.5 + jnp.stack([to_right, down], axis=-1)
 
 
 def group(peaks: Peaks) -> Int[np.ndarray, "N P"]:

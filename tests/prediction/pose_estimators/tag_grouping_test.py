@@ -22,11 +22,28 @@ def _maps(seed, height=7, width=9, tags=2):
 def _refined(heatmaps, i, j, part):
     height, width, _ = heatmaps.shape
     x, y = j + 0.5, i + 0.5
+    logarithms = np.log(np.maximum(heatmaps[..., part].astype(np.float64), 1e-3))
+
+    def top(values):
+        """Of the parabola through three values at -1, 0 and 1; at most half a cell away."""
+        a, b, _ = np.polyfit([-1, 0, 1], values, 2)
+        # Where it does not bend down, it is the higher side.
+        return np.clip(-b / (2 * a) if a < -1e-3 else np.sign(np.round(b, 6)), -0.5, 0.5)
+
     if 0 < j < width - 1:
-        x += 0.25 * np.sign(heatmaps[i, j + 1, part] - heatmaps[i, j - 1, part])
+        x += top(logarithms[i, j - 1 : j + 2])
     if 0 < i < height - 1:
-        y += 0.25 * np.sign(heatmaps[i + 1, j, part] - heatmaps[i - 1, j, part])
+        y += top(logarithms[i - 1 : i + 2, j])
     return x, y
+
+
+def test_the_top_of_a_gaussian_is_found_exactly():
+    x, y, sigma = 4.8, 3.3, 1.5
+    rows, columns = np.mgrid[:7, :9] + 0.5
+    bump = 0.7 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
+    heatmaps = np.repeat(bump[..., None], 17, axis=-1).astype(np.float32)
+    found = tag_grouping.find_peaks(heatmaps, np.zeros((*heatmaps.shape, 1), np.float32))
+    np.testing.assert_allclose(found.points[:, 0], np.tile([x, y], (17, 1)), atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -44,7 +61,9 @@ def test_peaks_are_cells_that_no_neighbour_exceeds(seed):
         assert count == min(len(expected), tag_grouping.MAX_PEAKS)
         for k, (score, i, j) in enumerate(expected[:count]):
             assert found.scores[part, k] == score
-            np.testing.assert_allclose(found.points[part, k], _refined(heatmaps, i, j, part))
+            np.testing.assert_allclose(
+                found.points[part, k], _refined(heatmaps, i, j, part), rtol=1e-4
+            )
             np.testing.assert_array_equal(found.tags[part, k], tags[i, j, part])
 
 
@@ -119,7 +138,7 @@ def test_a_missing_part_is_where_heatmap_less_difference_of_tags_is_largest(seed
         likely = heatmaps[..., part] - np.round(away)
         i, j = np.unravel_index(np.argmax(likely), likely.shape)
         assert scores[person, part] == heatmaps[i, j, part]
-        np.testing.assert_allclose(points[person, part], _refined(heatmaps, i, j, part))
+        np.testing.assert_allclose(points[person, part], _refined(heatmaps, i, j, part), rtol=1e-4)
 
 
 def test_drawn_people_are_found_where_they_were_drawn():
