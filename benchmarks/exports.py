@@ -118,8 +118,10 @@ def onnx_runners(folder: pathlib.Path) -> _Runners:
     import onnxruntime
 
     found: _Runners = {}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; it warns of each constant that it removes
     for path in folder.glob("*.onnx"):
-        session = onnxruntime.InferenceSession(path)
+        session = onnxruntime.InferenceSession(path, options)
         names = [known.name for known in session.get_inputs()]
         found[path.stem] = lambda *given, session=session, names=names: session.run(None, dict(zip(names, given, strict=True)))  # fmt: skip
     return found

@@ -76,7 +76,9 @@ def _to_stablehlo(graph: Graph, about: dict[str, Any]) -> bytes:
 def _to_onnx(graph: Graph, about: dict[str, Any]) -> bytes:
     """An ONNX model, whose metadata holds `about`."""
     jax2onnx = _import_jax2onnx()
-    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of each constant without a type
+    # One warns of each constant without a type, the other of parts that it cannot load, for a package that is not needed.
+    for name in ("onnx_ir", "jax2onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with contextlib.redirect_stdout(None):  # it prints what it does with each layer
         model = jax2onnx.to_onnx(
             graph.function,
