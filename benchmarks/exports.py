@@ -52,6 +52,7 @@ def main() -> None:
 
 
 def rois(runners: _Runners, kind: str, canvas: np.ndarray, poses: np.ndarray, size: Any) -> list:
+    """Runs the graphs of a format on a letterboxed image: probabilities in the ROIs, scores, matrices to the ROIs."""
     features = runners["encode"](canvas)
     if not export.FORMATS[kind].any_number:
         parts = [runners["segment"](*features, pose[None], size) for pose in poses]
@@ -115,6 +116,7 @@ def _stablehlo(folder: pathlib.Path) -> _Runners:
 
 
 def onnx_runners(folder: pathlib.Path) -> _Runners:
+    """Returns the exported graphs of a folder as functions of arrays, in ONNX Runtime."""
     import onnxruntime
 
     found: _Runners = {}

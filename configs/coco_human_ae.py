@@ -5,7 +5,7 @@
 
 Paper: poses by Associative Embedding (its reference [6], Newell, Huang and Deng 2017), 4 hourglasses with a pose head on each.
 Joint training with the masks is ours: the paper trains two networks. Not yet trained at this size; coco_human_movenet_ae.py
-and synthetic_ae.py are the small ones.
+and synthetic_ae.py are smaller, on the backbone of MoveNet.
 """
 
 import ml_collections
@@ -19,4 +19,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone.stacks = 4  # (Associative Embedding)
     config.model.pose_head = {"name": "associative_embedding", "features": 0}
     config.loss.poses = 100.0  # as in synthetic_ae.py (ours)
+    config.optimizer.clip_norm = 10.0  # likewise
     return config

@@ -1,4 +1,4 @@
-"""The paper's experiment with a leaner segmentation branch: 6.3 GFLOP a person in place of 37.2.
+"""The paper's experiment with a leaner segmentation branch: 6.3 GFLOP a person in place of 33.0.
 
     python main.py --config=configs/coco_human_lean.py --workdir=RUN --config.dataset.coco_dir=COCO
 

@@ -143,7 +143,7 @@ class Bottleneck(nn.Module):
         axis_name: the pmap axis that BatchNorm synchronises over.
         dtype: of the computation; parameters are float32.
         upsample: applied to the input, a linear function of each channel by itself. It is applied behind the first 1x1 convolutions, where
-            that is the same: with four times as few cells they cost four times less. None for nothing.
+            that is the same: with four times as few cells they cost a quarter. None where there is nothing to upsample.
     """
 
     features: int

@@ -16,13 +16,13 @@ from pose2seg_jax.people.parts import NUM_PARTS
 
 # Tags begin as places: so much from the left edge to the right. People beside each other then differ from the start, and what
 # is learned is how far each part is from the middle of its person. Tags that begin at random (paper) all become equal within
-# 100 steps, since pulling is learned first, and where they are equal nothing pushes: after 300 steps of synthetic_ae.py none
-# had parted again.
+# 100 steps, since pulling is learned first, and where they are equal nothing pushes: after 300 steps of an earlier
+# form of synthetic_ae.py none had parted again. This was not repeated with heatmaps that begin empty.
 _SPAN = 16.0
-# The standard deviation of the first kernel. Heatmaps begin nearly empty, as true ones are nearly empty (ours). Where they begin with values
-# near 1, the first gradients are a thousand times as long as later ones, and Adam, which remembers them, hardly moves
-# for hundreds of steps (docs/experiments.md).
-_FIRST_KERNEL = 1e-3
+# The standard deviation of the last layer's kernel when training starts. Heatmaps begin nearly empty, as true ones are nearly empty (ours).
+# Where they begin with values near 1, the first gradients are hundreds of times as long as later ones, and Adam, which remembers them,
+# hardly moves for hundreds of steps (docs/experiments.md).
+_INITIAL_STDDEV = 1e-3
 
 
 class PartMaps(NamedTuple):
@@ -56,7 +56,7 @@ class AssociativeEmbeddingHead(nn.Module):
         if self.features:
             x = Conv(self.features, 3, dtype=self.dtype)(x)
             x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train))
-        init = nn.initializers.normal(_FIRST_KERNEL)
+        init = nn.initializers.normal(_INITIAL_STDDEV)
         maps = Pointwise(2 * NUM_PARTS, use_bias=True, kernel_init=init)(x.astype(jnp.float32))
         width = x.shape[2]
         place = _SPAN * (jnp.arange(width, dtype=jnp.float32) + 0.5) / width

@@ -27,7 +27,7 @@ class SegmentationBranch(nn.Module):
     """Aligned features and Skeleton Features to one mask logit a cell.
 
     A strided convolution, `units` bottlenecks at half the size, bilinear upsampling, one
-    more bottleneck, a 1x1 convolution. The paper says "10 repeated units"; the rest is the authors'
+    more bottleneck, a 1x1 convolution. The upsampling is done inside of that bottleneck, where it gives the same for less. The paper says "10 repeated units"; the rest is the authors'
     code, with one logit in place of their two classes.
 
     Attributes:

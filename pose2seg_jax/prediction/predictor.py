@@ -29,9 +29,9 @@ from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights import hub
 from pose2seg_jax.weights.files import Weights
 
-# Persons are asked for in chunks of so many slots, a power of two, so that few shapes are compiled.
+# The branch runs on chunks of so many slots at most. Their sizes are powers of two, so that few shapes are compiled.
 _MAX_CHUNK = 32
-# A chunk has at most so many times as many slots as persons: five persons are asked for in a chunk of four and one of one.
+# A chunk has at most so many times as many slots as persons: five persons take a chunk of four slots and one of one.
 _PADDING = 4 / 3
 
 
@@ -269,15 +269,13 @@ class Pose2SegPredictor:
         """
         check_not_forked()
         poses = check_poses(poses)
-        started, start = [], 0
+        chunks, start = [], 0
         for slots in chunk_sizes(len(poses)):
-            started.append(self._segment_chunk(encoded, poses[start : start + slots], slots))
+            chunks.append(self._segment_chunk(encoded, poses[start : start + slots], slots))
             start += slots
-        chunks = jax.device_get(started)
-        return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(poses)], *chunks)
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
 
-    def _segment_chunk(self, encoded: EncodedImage, poses: np.ndarray, slots: int) -> Any:
-        """Starts the prediction of a chunk; what is behind its poses is padding."""
+    def _segment_chunk(self, encoded: EncodedImage, poses: np.ndarray, slots: int) -> RoiPrediction:
         count = len(poses)
         padded = np.zeros((slots, *poses.shape[1:]), np.float32)
         padded[:count] = poses
@@ -285,7 +283,8 @@ class Pose2SegPredictor:
         valid = np.arange(slots) < count
         index = np.zeros(slots, np.int32)
         given = jax.device_put((padded, sizes, index, valid), self._device)
-        return self._segment(self.variables, encoded.features, *given)
+        predicted = self._segment(self.variables, encoded.features, *given)
+        return jax.tree.map(lambda values: values[:count], jax.device_get(predicted))
 
     def use_own_poses(self, **options: Any) -> None:
         """Finds poses with the network's own pose heads, where a call gives none, with other options than theirs.
@@ -327,7 +326,7 @@ class Pose2SegPredictor:
 
 
 def chunk_sizes(count: int) -> list[int]:
-    """Returns the slots of the chunks in which so many persons are asked for; one slot for nobody."""
+    """Returns the number of slots of each chunk that this many persons take; one slot where there are no persons."""
     sizes = []
     left = max(count, 1)
     while left > 0:

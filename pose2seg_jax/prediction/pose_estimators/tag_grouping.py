@@ -23,6 +23,7 @@ _ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 # Larger than any difference of tags: the assignment takes as few of these pairs as it can.
 _FAR = 1e6
 _LOWEST = 1e-3  # of heatmaps whose logarithm is taken
+_LEAST_BEND = 1e-3  # of a parabola that has a top
 
 
 class Peaks(NamedTuple):
@@ -92,7 +93,8 @@ def _refined(
     """(x, y) of the tops of the peaks in these cells, half a cell from their centres at most.
 
     Training makes a peak a Gaussian, whose logarithm is a parabola. The top is that of the parabola through a cell and its two
-    neighbours, along each axis (ours; the paper goes a quarter of a cell towards the higher neighbour). Beside the edge it is the centre.
+    neighbours, along each axis (ours; the paper goes a quarter of a cell towards the higher neighbour). In a
+    cell that is no peak it is half a cell towards the higher neighbour. Along an axis on which the cell is the first or last, it is the centre.
     """
     height, width, _ = heatmaps.shape
 
@@ -102,7 +104,7 @@ def _refined(
 
     def top(before: Array, here: Array, after: Array, inside: Array) -> Array:
         bend = 2 * here - before - after
-        offset = (after - before) / 2 / jnp.maximum(bend, _LOWEST)
+        offset = (after - before) / 2 / jnp.maximum(bend, _LEAST_BEND)
         return jnp.where(inside, jnp.clip(offset, -0.5, 0.5), 0)
 
     here = value(rows, columns)
