@@ -1,6 +1,5 @@
 """The network of the CVPR 2019 version in plain PyTorch, by its published description and with its names of the weights."""
 
-import zlib
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks import made_up
+
 _UNITS = (3, 4, 6, 3)
+# Of two classes, so that masks are neither empty nor full.
+_OVERRIDES = {"segnet.pred_small.bias": np.asarray([0.0, 16.15], np.float32)}
 
 
 class Bottleneck(nn.Module):
@@ -98,8 +101,7 @@ class Branch(nn.Module):
 def make() -> tuple[Backbone, Branch, dict[str, np.ndarray]]:
     """Returns both parts with made-up weights, and these by the names of the authors' checkpoint.
 
-    They follow a rule, so that every run has the same: the name of an array is the seed of its values. They tell persons from
-    background about half and half.
+    They follow the rule of `made_up`.
     """
     backbone, branch = Backbone(), Branch()
     weights: dict[str, np.ndarray] = {}
@@ -108,24 +110,9 @@ def make() -> tuple[Backbone, Branch, dict[str, np.ndarray]]:
         for name, tensor in own.items():
             if name.endswith("num_batches_tracked"):
                 continue
-            values = _made_up(f"{prefix}.{name}", tuple(tensor.shape))
-            weights[f"{prefix}.{name}"] = values
-            own[name] = torch.from_numpy(values)
+            full = f"{prefix}.{name}"
+            weights[full] = _OVERRIDES.get(full, made_up.tensor(full, tensor.shape))
+            own[name] = torch.from_numpy(weights[full])
         part.load_state_dict(own)
         part.eval()
     return backbone, branch, weights
-
-
-def _made_up(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    normal = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-    if name == "segnet.pred_small.bias":
-        values = np.asarray([0.0, 16.15])
-    elif len(shape) == 4:
-        values = normal * np.sqrt(2 / np.prod(shape[1:]))
-    elif name.endswith("running_var"):
-        values = np.abs(1 + 0.1 * normal)
-    elif name.endswith("weight"):
-        values = (0.25 if ".bn3." in name else 1) * (1 + 0.1 * normal)
-    else:
-        values = 0.1 * normal
-    return np.asarray(values, np.float32)

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 import torch_checkpoint
 from conftest import run_mode, standing_pose
 
+from benchmarks import made_up
 from configs import coco_human, coco_human_r50fpn
 from pose2seg_jax.alignment import affine_align, cvpr2019, geometry, sampling, templates
 from pose2seg_jax.alignment.conventions import CONVENTIONS
@@ -124,18 +124,7 @@ def test_pixel_indices_are_half_a_pixel_less():
 def rule_made(data_dir):
     """The weights of the golden network, by their names in the authors' checkpoint."""
     described = json.loads((data_dir / "golden/state_dict.json").read_text())
-    made = {}
-    for name, shape in described["shapes"].items():
-        normal = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-        if len(shape) == 4:
-            values = normal * np.sqrt(2 / np.prod(shape[1:]))
-        elif name.endswith("running_var"):
-            values = np.abs(1 + 0.1 * normal)
-        elif name.endswith("weight"):
-            values = (0.25 if ".bn3." in name else 1) * (1 + 0.1 * normal)
-        else:
-            values = 0.1 * normal
-        made[name] = np.asarray(values, np.float32)
+    made = {name: made_up.tensor(name, shape) for name, shape in described["shapes"].items()}
     for name, values in described["overrides"].items():
         made[name] = np.asarray(values, np.float32)
     return made
