@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from pose2seg_jax import parallel
 from pose2seg_jax.alignment.geometry import Array
+from pose2seg_jax.models import winograd
 
 Dtype = Any
 # RGB mean and standard deviation of ImageNet (authors' code), by which images are normalised.
@@ -58,7 +59,7 @@ class Pointwise(nn.Module):
 
 
 class Conv(nn.Module):
-    """A k x k convolution, zero-padded symmetrically by k // 2 like the authors'."""
+    """A k x k convolution, zero-padded symmetrically by k // 2 like the authors'; see `winograd`."""
 
     features: int
     kernel: int
@@ -76,6 +77,7 @@ class Conv(nn.Module):
             use_bias=self.use_bias,
             dtype=self.dtype,
             kernel_init=_CONV_INIT,
+            conv_general_dilated=winograd.convolution,
         )(x)
 
 

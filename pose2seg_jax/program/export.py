@@ -13,6 +13,7 @@ from jax import export as jax_export
 
 from pose2seg_jax import paths
 from pose2seg_jax.errors import UserError
+from pose2seg_jax.models import winograd
 from pose2seg_jax.prediction import exports
 from pose2seg_jax.prediction.exports import Graph
 from pose2seg_jax.prediction.network import Network
@@ -79,7 +80,7 @@ def _to_onnx(graph: Graph, about: dict[str, Any]) -> bytes:
     # One warns of each constant without a type, the other of parts that it cannot load, for a package that is not needed.
     for name in ("onnx_ir", "jax2onnx"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(None):  # it prints what it does with each layer
+    with contextlib.redirect_stdout(None), winograd.direct(True):  # it prints what it does with each layer
         model = jax2onnx.to_onnx(
             graph.function,
             [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in graph.inputs],
@@ -102,7 +103,9 @@ def _to_tflite(graph: Graph, about: dict[str, Any]) -> bytes:
     given = [
         (a.name, np.zeros(shape, a.dtype)) for a, shape in zip(graph.inputs, shapes, strict=True)
     ]
-    return bytes(lite.TFLiteConverter.experimental_from_jax([graph.function], [given]).convert())
+    with winograd.direct(True):
+        converter = lite.TFLiteConverter.experimental_from_jax([graph.function], [given])
+        return bytes(converter.convert())
 
 
 def _import_tensorflow() -> Any:

@@ -37,13 +37,18 @@ class PoseCandidates(NamedTuple):
         points: (x, y) of COCO's parts, in continuous pixels.
         part_scores: in [0, 1].
         scores: of the persons, in [0, 1]; 0 where there is nobody.
-        areas: of the persons' boxes, in squared pixels.
+        boxes: (x0, y0, x1, y1) around the persons, in continuous pixels.
     """
 
     points: Float[Array, "K 17 2"]
     part_scores: Float[Array, "K 17"]
     scores: Float[Array, " K"]
-    areas: Float[Array, " K"]
+    boxes: Float[Array, "K 4"]
+
+    @property
+    def areas(self) -> Float[Array, " K"]:
+        """Of the boxes, in squared pixels."""
+        return jnp.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=-1)
 
 
 def mirrored(maps: PoseMaps) -> PoseMaps:
@@ -120,15 +125,15 @@ def decode(maps: PoseMaps, *, is_mean: bool = False) -> PoseCandidates:
     places = jnp.stack([part_rows, part_columns], axis=-1).astype(jnp.float32) + offsets
     bias = jnp.asarray([[[0 if is_mean else _BIAS, _BIAS]]], jnp.float32)
     scores = jnp.sqrt(surest) * jnp.mean(part_scores, axis=-1)
-    areas = jnp.prod((last - first) * STRIDE, axis=-1)
-    return PoseCandidates(places[..., ::-1] * STRIDE + bias, part_scores, scores, areas)
+    boxes = jnp.concatenate([first[:, ::-1], last[:, ::-1]], axis=-1) * STRIDE
+    return PoseCandidates(places[..., ::-1] * STRIDE + bias, part_scores, scores, boxes)
 
 
 def moved(candidates: PoseCandidates, matrix: Float[Array, "2 3"]) -> PoseCandidates:
-    """Returns candidates in other coordinates, to which `matrix` maps."""
+    """Returns candidates in other coordinates, to which `matrix`, which scales and moves, maps."""
     return candidates._replace(
         points=geometry.apply(matrix, candidates.points),
-        areas=candidates.areas * geometry.scale_of(matrix) ** 2,
+        boxes=geometry.apply(matrix, candidates.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
     )
 
 

@@ -31,7 +31,7 @@ PART_SCORE_THRESHOLD = 0.1
 # The best F1 on the images of our tune part (docs/prediction.md), for one size and for three.
 PERSON_SCORE_THRESHOLD = 0.35
 ACCURATE_PERSON_SCORE_THRESHOLD = 0.45
-_CENTERS = CONVENTIONS["pixel_centers"]
+CENTERS = CONVENTIONS["pixel_centers"]
 
 
 class MoveNetPoses:
@@ -94,7 +94,7 @@ class MoveNetPoses:
         """
         check_not_forked()
         image = image_array(image)
-        canvases = [_CENTERS.letterbox_image(image, side)[None] for side in self._sides]
+        canvases = [CENTERS.letterbox_image(image, side)[None] for side in self._sides]
         size = np.asarray(image.shape[:2], np.float32)
         given = jax.device_put((canvases, size), self._device)
         found = _find_people(self._variables, *given, flip=self._flip)
@@ -129,7 +129,7 @@ def find_people(
             other: Any = network.apply(variables, canvas[:, :, ::-1])
             maps = decoding.mean_with_mirrored(maps, other)
         candidates = decoding.decode(jax.tree.map(lambda values: values[0], maps), is_mean=flip)
-        to_canvas = _CENTERS.letterbox(jnp.asarray(size), canvas.shape[1])
+        to_canvas = CENTERS.letterbox(jnp.asarray(size), canvas.shape[1])
         found.append(decoding.moved(candidates, geometry.invert(to_canvas)))
     merged = len(found) > 1
     limit = decoding.SAME_PERSON_OKS_MERGED if merged else decoding.SAME_PERSON_OKS

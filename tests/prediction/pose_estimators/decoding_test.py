@@ -128,25 +128,30 @@ def test_oks_is_that_of_pycocotools():
     np.testing.assert_allclose(decoding.oks(points, areas), expected, atol=1e-5)
 
 
+def squares(count, area):
+    return np.broadcast_to(np.asarray([0, 0, area**0.5, area**0.5], np.float32), (count, 4))
+
+
 def test_the_surest_of_a_person_is_kept_and_a_neighbour_stays():
     first = standing_pose(10, 10, 100)[:, :2]
     points = np.stack([first + 1, first, first + np.array([60, 0]), first + 2]).astype(np.float32)
     scores = np.asarray([0.5, 0.9, 0.3, 0.7], np.float32)
-    candidates = PoseCandidates(points, np.ones((4, 17), np.float32), scores, np.full(4, 4e3, np.float32))  # fmt: skip
+    candidates = PoseCandidates(points, np.ones((4, 17), np.float32), scores, squares(4, 4e3))  # fmt: skip
     found = decoding.without_duplicates(candidates, 0.7)
     np.testing.assert_allclose(found.scores, [0.9, 0, 0, 0.3])
     np.testing.assert_array_equal(found.points[0], points[1])
     # Who is dropped drops nobody: 0 and 2 are too far from each other, 1 is like both.
     chain = np.stack([first, first + 9, first + 18]).astype(np.float32)
-    candidates = PoseCandidates(chain, np.ones((3, 17), np.float32), np.asarray([0.9, 0.8, 0.7], np.float32), np.full(3, 4e3, np.float32))  # fmt: skip
+    candidates = PoseCandidates(chain, np.ones((3, 17), np.float32), np.asarray([0.9, 0.8, 0.7], np.float32), squares(3, 4e3))  # fmt: skip
     similar = np.asarray(decoding.oks(chain, candidates.areas))
     limit = float((similar[0, 1] + similar[0, 2]) / 2)
     np.testing.assert_allclose(decoding.without_duplicates(candidates, limit).scores, [0.9, 0, 0.7])
 
 
-def test_coordinates_move_with_their_areas():
-    candidates = PoseCandidates(np.ones((2, 17, 2), np.float32), np.ones((2, 17)), np.ones(2), np.full(2, 10.0))  # fmt: skip
+def test_coordinates_move_with_their_boxes():
+    candidates = PoseCandidates(np.ones((2, 17, 2), np.float32), np.ones((2, 17)), np.ones(2), squares(2, 9.0))  # fmt: skip
     matrix = np.asarray([[2, 0, 5], [0, 2, 7]], np.float32)
     found = decoding.moved(candidates, matrix)
     np.testing.assert_allclose(found.points, np.broadcast_to([7, 9], (2, 17, 2)))
-    np.testing.assert_allclose(found.areas, [40, 40])
+    np.testing.assert_allclose(found.boxes, np.broadcast_to([5, 7, 11, 13], (2, 4)))
+    np.testing.assert_allclose(found.areas, [36, 36])
