@@ -31,7 +31,8 @@ from pose2seg_jax.program.predict import Prediction
 _PERSONS = (1, 2, 4, 8, 16, 32, 60)
 _REPEATS = 7
 _FOLDER = 200  # images
-_PARTS = 7  # the backbone, and chunks of 1, 2, 4, 8, 16 and 32 persons
+# The backbone, and chunks of 1, 2, 4, 8, 16 and 32 persons, or on a CPU of 1, 2 and 4.
+_PARTS = {"cpu": 4}.get(jax.default_backend(), 7)
 
 
 def _memory() -> float:

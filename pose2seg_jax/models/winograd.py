@@ -1,8 +1,9 @@
-"""3x3 convolutions on a CPU with a quarter of the multiplications: Winograd's F(4x4, 3x3) (Lavin and Gray 2016).
+"""Convolutions on a CPU with a fraction of the multiplications, by Winograd (Lavin and Gray 2016).
 
-A tile of 6 x 6 inputs gives 4 x 4 outputs: 36 products in place of 144. The rest is sums, and over many channels the products are 36 matrix
-products, which is what a CPU does best (benchmarks/formulations.py). Results differ from the direct sum by rounding, about
-1e-5 of their size. On other devices, and where it would be slower, it is XLA's convolution.
+A tile of 6 x 6 inputs gives 4 x 4 results of a kernel of 3 x 3, with 36 products in place of 144, or 3 x 3 results of a kernel of 4 x 4. The
+rest is sums, and over many channels the products are matrix products, which is what a CPU does best. A kernel of 7 x 7 with a stride of 2 is
+one of 4 x 4 without, on squares of 2 x 2 pixels. Results differ from the direct sum by rounding, about 1e-5 of their size. On
+other devices, and where it would be slower, it is XLA's convolution.
 
     with direct(True):  # XLA's convolution everywhere, for programs that other runtimes will run
 """
@@ -13,12 +14,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from pose2seg_jax.alignment.geometry import Array
 
-_OUT, _IN = 4, 6  # sides of a tile of the result, and of what it is made of
-# The transforms of inputs, kernels and results; Lavin and Gray, section 4.3.
+_TILE = 6  # side of a tile of inputs
+# Inputs and kernels as polynomials at the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray, section 4.3); the first powers of the
+# points give the results.
 _INPUT = (
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
@@ -27,11 +30,11 @@ _INPUT = (
     (0, 2, -1, -2, 1, 0),
     (0, 4, 0, -5, 0, 1),
 )
-_KERNEL = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))  # / 24
-_RESULT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
-# With fewer channels or tiles the sums cost more than the products that they save.
-_LEAST_CHANNELS = 128
-_LEAST_TILES = 64
+_POINTS = (0, 1, -1, 2, -2)
+_FACTORS = (6, -4, -4, 1, 1)  # of the kernel at these points, / 24
+# With fewer channels or cells the sums cost more than the products that they save.
+_LEAST_CHANNELS = 64
+_LEAST_CELLS = 1024
 
 direct = jax.make_user_context(default_value=False)  # what is traced with another value is traced again
 
@@ -48,16 +51,18 @@ def convolution(
     def plain(lhs: Array, rhs: Array) -> jax.Array:
         return jax.lax.conv_general_dilated(lhs, rhs, window_strides, padding, **more)
 
-    tiles = math.prod(-(-side // _OUT) for side in lhs.shape[1:3])  # of an image; how many those are may be a symbol
-    keeps_size = tuple(window_strides) == (1, 1) and list(padding) == [(1, 1), (1, 1)]
-    fits = rhs.shape[:2] == (3, 3) and keeps_size and lhs.dtype == rhs.dtype == jnp.float32
-    large = min(rhs.shape[2:]) >= _LEAST_CHANNELS and tiles >= _LEAST_TILES
-    if direct.value or not (fits and large):
+    size, stride = rhs.shape[0], tuple(window_strides)
+    known = {(3, (1, 1)): winograd, (7, (2, 2)): _halving}.get((size, stride))
+    fits = list(padding) == [(size // 2, size // 2)] * 2 and lhs.dtype == rhs.dtype == jnp.float32
+    # Of one image; how many those are may be a symbol.
+    cells = math.prod(-(-side // step) for side, step in zip(lhs.shape[1:3], stride, strict=True))
+    large = min(rhs.shape[2:]) >= _LEAST_CHANNELS and cells >= _LEAST_CELLS
+    if known is None or direct.value or not (fits and large):
         return plain(lhs, rhs)
 
     @jax.custom_vjp
     def fast(lhs: Array, rhs: Array) -> jax.Array:
-        return jax.lax.platform_dependent(lhs, rhs, cpu=winograd, default=plain)
+        return jax.lax.platform_dependent(lhs, rhs, cpu=known, default=plain)
 
     def forward(lhs: Array, rhs: Array) -> tuple[jax.Array, tuple[Array, Array]]:
         return fast(lhs, rhs), (lhs, rhs)
@@ -69,33 +74,51 @@ def convolution(
     return fast(lhs, rhs)
 
 
+def _halving(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C D"]
+) -> Float[jax.Array, "B h w D"]:
+    """The convolution of stride 2 and padding k // 2."""
+    before = kernel.shape[0] // 2
+    behind = [2 * (-(-side // 2) + before) - before - side for side in x.shape[1:3]]
+    padded = jnp.pad(x, [(0, 0), *((before, rest) for rest in behind), (0, 0)])
+    larger = jnp.pad(kernel, [(0, 1), (0, 1), (0, 0), (0, 0)])
+    phases = list(np.ndindex(2, 2))
+    squares = jnp.concatenate([padded[:, i::2, j::2] for i, j in phases], axis=3)
+    return _valid(squares, jnp.concatenate([larger[i::2, j::2] for i, j in phases], axis=2))
+
+
 def winograd(
-    x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C D"]
 ) -> Float[jax.Array, "B H W D"]:
     """Returns the convolution of stride 1, with a border of zeros that keeps height and width."""
-    batch, height, width, channels = x.shape
-    features = kernel.shape[-1]
-    rows, columns = -(-height // _OUT), -(-width // _OUT)
-    border = [(0, 0), (1, 1 + _OUT * rows - height), (1, 1 + _OUT * columns - width), (0, 0)]
-    padded = jnp.pad(x, border)
-    scaled = kernel / 24**2
-    half = [[_weighted(w, scaled[:, j]) for j in range(3)] for w in _KERNEL]
-    kernels = [[_weighted(w, column) for w in _KERNEL] for column in half]
-    # Along the height, then along the width: the sixth part of the tiles' inputs at a time.
-    slices = [padded[:, i : i + _OUT * (rows - 1) + 1 : _OUT] for i in range(_IN)]
-    products = []
-    for i, weights in enumerate(_INPUT):
-        row = _weighted(weights, slices)
-        across = [row[:, :, j : j + _OUT * (columns - 1) + 1 : _OUT] for j in range(_IN)]
-        transformed = [_weighted(weights, across).reshape(-1, channels) for weights in _INPUT]
-        products.append([tile @ k for tile, k in zip(transformed, kernels[i], strict=True)])
-    high = [[_weighted(w, column) for column in zip(*products, strict=True)] for w in _RESULT]
-    cells = [[_weighted(w, row).reshape(batch, rows, columns, features) for w in _RESULT] for row in high]
-    result = jnp.stack([jnp.stack(row, axis=3) for row in cells], axis=2)
-    return result.reshape(batch, _OUT * rows, _OUT * columns, features)[:, :height, :width]
+    border = (kernel.shape[0] // 2,) * 2
+    return _valid(jnp.pad(x, [(0, 0), border, border, (0, 0)]), kernel)
 
 
-def _weighted(weights: Sequence[int], values: Any) -> Any:
-    """The sum of values, each times its weight."""
-    terms = (v if w == 1 else -v if w == -1 else w * v for w, v in zip(weights, values, strict=True) if w)
-    return sum(terms, start=next(terms))
+def _valid(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C D"]
+) -> Float[jax.Array, "B h w D"]:
+    """The convolution of stride 1 without a border, of a kernel with k of 3 or 4."""
+    size, channels, features = kernel.shape[1:]
+    step = _TILE + 1 - size  # results of a tile, along each axis
+    height, width = (side + 1 - size for side in x.shape[1:3])
+    rows, columns = -(-height // step), -(-width // step)
+    rest = [(0, step * rows - height), (0, step * columns - width)]
+    padded = jnp.pad(x, [(0, 0), *rest, (0, 0)])
+    ends = step * (rows - 1) + 1, step * (columns - 1) + 1
+    cells = [padded[:, i : i + ends[0] : step, j : j + ends[1] : step] for i, j in np.ndindex(_TILE, _TILE)]  # fmt: skip
+    tiles = _transformed(_INPUT, jnp.stack(cells).reshape(_TILE**2, -1, channels))
+    at_points = [[f * p**n for n in range(size)] for p, f in zip(_POINTS, _FACTORS, strict=True)]
+    of_kernel = np.asarray([*at_points, [0] * (size - 1) + [24]]) / 24
+    kernels = _transformed(of_kernel, kernel.reshape(size**2, channels, features))
+    products = jnp.einsum("tnc,tcd->tnd", tiles, kernels)
+    powers = [[*(p**n for p in _POINTS), n == step - 1] for n in range(step)]
+    result = _transformed(powers, products).reshape(step, step, -1, rows, columns, features)
+    result = result.transpose(2, 3, 0, 4, 1, 5).reshape(-1, step * rows, step * columns, features)
+    return result[:, :height, :width]
+
+
+def _transformed(matrix: Any, values: Float[Array, "s n m"]) -> Float[jax.Array, "t n m"]:
+    """Squares of s values, row by row, multiplied by a matrix along both of their axes; as one product."""
+    both = np.kron(matrix, matrix).astype(np.float32)
+    return (both @ values.reshape(len(values), -1)).reshape(len(both), *values.shape[1:])

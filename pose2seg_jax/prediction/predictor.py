@@ -29,8 +29,10 @@ from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights import hub
 from pose2seg_jax.weights.files import Weights
 
-# The branch runs on chunks of so many slots at most. Their sizes are powers of two, so that few shapes are compiled.
+# The branch runs on chunks of so many slots at most. Their sizes are powers of two, so that few shapes are compiled. What four persons
+# take fits into the caches of a CPU: 16 persons take 0.86 of the time of one chunk (two cores, docs/performance.md).
 _MAX_CHUNK = 32
+_MAX_CHUNK_ON_CPU = 4
 # A chunk has at most so many times as many slots as persons: five persons take a chunk of four slots and one of one.
 _PADDING = 4 / 3
 
@@ -54,8 +56,8 @@ class Pose2SegPredictor:
         result = predictor(image)                 # masks, boxes, scores, poses, to_coco()
         result = predictor(image, poses)          # of these poses
 
-    The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons (17 in 16 and 1), and MoveNet where no poses are given:
-    eight compilations at most, whatever the photos are, each at the first image that needs it (the cost:
+    The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons (17 in 16 and 1; on a CPU of 1, 2 or 4), and MoveNet
+    where no poses are given: eight compilations at most (five), whatever the photos are, each at the first image that needs it (the cost:
     docs/prediction.md). Masks go to the image on the host. Several threads may share one predictor.
     """
 
@@ -100,8 +102,10 @@ class Pose2SegPredictor:
         self._pose_estimator = pose_estimator
         self._own_poses: dict[str, Any] | None = None  # options of `use_own_poses`
         self._lock = threading.Lock()
+        platforms = {d.platform for x in jax.tree.leaves(self.variables) for d in x.devices()}
+        self._max_chunk = _MAX_CHUNK_ON_CPU if platforms == {"cpu"} else _MAX_CHUNK
 
-        # The variables are arguments: as constants they would be compiled in, seven times.
+        # The variables are arguments: as constants they would be compiled in, several times.
         def segment(variables, features, poses, sizes, image_index, valid):
             return predict_rois(network, variables, features, poses, sizes, image_index, valid)
 
@@ -270,7 +274,7 @@ class Pose2SegPredictor:
         check_not_forked()
         poses = check_poses(poses)
         chunks, start = [], 0
-        for slots in chunk_sizes(len(poses)):
+        for slots in chunk_sizes(len(poses), self._max_chunk):
             chunks.append(self._segment_chunk(encoded, poses[start : start + slots], slots))
             start += slots
         return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
@@ -325,12 +329,17 @@ class Pose2SegPredictor:
         return (image, found[0], found[1]) if isinstance(found, tuple) else (image, found, None)
 
 
-def chunk_sizes(count: int) -> list[int]:
-    """Returns the number of slots of each chunk that this many persons take; one slot where there are no persons."""
+def chunk_sizes(count: int, largest: int) -> list[int]:
+    """Returns the number of slots of each chunk that this many persons take; one slot where there are no persons.
+
+    Args:
+        count: how many persons.
+        largest: so many slots at most, a power of two.
+    """
     sizes = []
     left = max(count, 1)
     while left > 0:
-        slots = min(1 << (left - 1).bit_length(), _MAX_CHUNK)
+        slots = min(1 << (left - 1).bit_length(), largest)
         sizes.append(slots if slots <= _PADDING * left else slots // 2)
         left -= sizes[-1]
     return sizes

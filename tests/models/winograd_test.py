@@ -14,18 +14,20 @@ PADDED = [(1, 1), (1, 1)]
 NHWC = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
 
-def direct_sum(x, kernel):
-    padded = np.pad(np.asarray(x, np.float64), [(0, 0), (1, 1), (1, 1), (0, 0)])
+def direct_sum(x, kernel, stride=1):
+    size = kernel.shape[0]
+    border = (size // 2, size // 2)
+    padded = np.pad(np.asarray(x, np.float64), [(0, 0), border, border, (0, 0)])
     height, width = x.shape[1:3]
     return sum(
-        padded[:, i : i + height, j : j + width] @ np.asarray(kernel[i, j], np.float64)
-        for i, j in np.ndindex(3, 3)
+        padded[:, i : i + height : stride, j : j + width : stride] @ kernel[i, j].astype(np.float64)
+        for i, j in np.ndindex(size, size)
     )
 
 
-def made_up(*shape, features):
+def made_up(*shape, features, size=3):
     rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(3, 3, shape[-1], features)) / np.sqrt(9 * shape[-1])
+    kernel = rng.normal(size=(size, size, shape[-1], features)) / np.sqrt(size**2 * shape[-1])
     return rng.normal(size=shape).astype(np.float32), kernel.astype(np.float32)
 
 
@@ -34,6 +36,14 @@ def test_it_is_the_direct_sum(shape):
     x, kernel = made_up(*shape, features=6)
     found = jax.jit(winograd.winograd)(x, kernel)
     np.testing.assert_allclose(found, direct_sum(x, kernel), atol=2e-5)
+
+
+@pytest.mark.parametrize("sides", [(64, 64), (63, 66), (65, 64)])
+def test_a_kernel_of_seven_with_stride_two(sides):
+    x, kernel = made_up(1, *sides, 64, features=64, size=7)
+    convolve = functools.partial(winograd.convolution, window_strides=(2, 2), padding=[(3, 3)] * 2, **NHWC)  # fmt: skip
+    assert "platform_index" in primitives(convolve, x, kernel)
+    np.testing.assert_allclose(jax.jit(convolve)(x, kernel), direct_sum(x, kernel, 2), atol=1e-4)
 
 
 def primitives(function, *arguments):
@@ -51,7 +61,7 @@ def test_large_convolutions_take_it_on_a_cpu_and_small_ones_do_not():
         assert "stablehlo.convolution" in jax.jit(convolve).lower(x, kernel).as_text()
     for other in (
         (x[:, :28, :28], kernel),  # few tiles
-        (x[..., :64], kernel[:, :, :64]),  # few channels
+        (x[..., :32], kernel[:, :, :32]),  # few channels
         (x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)),
     ):
         assert "platform_index" not in primitives(convolve, *other)

@@ -84,14 +84,17 @@ def test_the_pure_function_maps_over_images_and_agrees(predictor):
 
 
 def test_chunks_hold_all_persons_and_at_most_a_third_more():
-    assert chunk_sizes(0) == [1]
-    assert chunk_sizes(17) == [16, 1]
-    assert chunk_sizes(100) == [32, 32, 32, 4]
+    assert chunk_sizes(0, 32) == [1]
+    assert chunk_sizes(17, 32) == [16, 1]
+    assert chunk_sizes(17, 4) == [4, 4, 4, 4, 1]
+    assert chunk_sizes(100, 32) == [32, 32, 32, 4]
     for count in range(1, 200):
-        sizes = chunk_sizes(count)
-        assert set(sizes) <= {1, 2, 4, 8, 16, 32}
-        assert count <= sum(sizes) <= 4 / 3 * count
-        assert sum(sizes[:-1]) < count
+        for largest in (4, 32):
+            sizes = chunk_sizes(count, largest)
+            assert max(sizes) <= largest
+            assert all(size & (size - 1) == 0 for size in sizes)
+            assert count <= sum(sizes) <= 4 / 3 * count
+            assert sum(sizes[:-1]) < count
 
 
 @pytest.mark.usefixtures("quick_compile")
