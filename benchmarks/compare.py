@@ -30,17 +30,28 @@ NMS_IOU = 0.5
 _POSE, _BOX, _NMS = "pose alignment", "box alignment", f"box alignment, NMS at {NMS_IOU}"
 
 
+def kept_by_nms(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Which boxes (x, y, width, height) of an image survive NMS, the highest score first; (N,) bool."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    kept = np.zeros(len(boxes), bool)
+    overlaps = np.reshape(mask_utils.iou(boxes, boxes, [0] * len(boxes)), (len(boxes), len(boxes)))
+    for index in np.argsort(-np.asarray(scores), kind="stable"):
+        kept[index] = not np.any(overlaps[index, kept] > NMS_IOU)
+    return kept
+
+
 def suppress(dataset: coco.Dataset, results: Sequence[Mapping]) -> list[Mapping]:
     """The results whose annotated box survives NMS."""
     boxes = {person.id: person.bbox for person in dataset.persons()}
-    kept: list[Mapping] = []
-    for entry in sorted(results, key=lambda entry: -entry["score"]):
-        rivals = [k for k in kept if k["image_id"] == entry["image_id"]]
-        own = boxes[entry["person_id"]][None]
-        others = np.asarray([boxes[rival["person_id"]] for rival in rivals]).reshape(-1, 4)
-        if not len(rivals) or mask_utils.iou(own, others, [0] * len(rivals)).max() <= NMS_IOU:
-            kept.append(entry)
-    return kept
+    of_image: dict[int, list[Mapping]] = {}
+    for entry in results:
+        of_image.setdefault(entry["image_id"], []).append(entry)
+    found: list[Mapping] = []
+    for entries in of_image.values():
+        own = np.stack([boxes[entry["person_id"]] for entry in entries])
+        kept = kept_by_nms(own, np.asarray([entry["score"] for entry in entries]))
+        found += [entry for entry, k in zip(entries, kept, strict=True) if k]
+    return found
 
 
 def rows_of(evaluation: coco_protocol.Evaluation, name: str) -> list[coco_protocol.Row]:

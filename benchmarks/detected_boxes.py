@@ -23,10 +23,9 @@ import jax
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from benchmarks import rows
-from pose2seg_jax import evaluation
+from benchmarks import compare, rows
 from pose2seg_jax.errors import UserError
-from pose2seg_jax.evaluation import coco_protocol
+from pose2seg_jax.evaluation import coco_protocol, evaluator
 from pose2seg_jax.people import coco, coco_layout
 from pose2seg_jax.people.images import open_image
 from pose2seg_jax.prediction.batch_predictor import Persons
@@ -37,9 +36,9 @@ from pose2seg_jax.program import data
 from pose2seg_jax.weights import files as weights
 from pose2seg_jax.weights import movenet_files
 
-_NMS_IOU = 0.5
-_POSE_SCORE = 0.1  # MoveNet's persons with a lower score are left out: best for AP (docs/model_card.md)
-_COLUMNS = ("persons", "given", "ROIs", "AP, scores 1.0", "AP, own scores")
+# MoveNet's persons with a lower score are left out: best for AP (docs/model_card.md).
+_POSE_SCORE = 0.1
+_COLUMNS = ("persons", "ROIs from", "what is given", "AP, scores 1.0", "AP, own scores")
 
 
 class _Condition(NamedTuple):
@@ -76,16 +75,6 @@ def _jittered(
     return made
 
 
-def after_nms(persons: Persons, scores: np.ndarray) -> Persons:
-    """Returns the persons of an image whose boxes survive NMS, the highest score first."""
-    boxes = persons.boxes.astype(np.float64)
-    overlaps = mask_utils.iou(boxes, boxes, [0] * len(boxes)) if len(boxes) else np.zeros((0, 0))
-    kept = np.zeros(len(boxes), bool)
-    for index in np.argsort(-scores, kind="stable"):
-        kept[index] = not np.any(overlaps[index, kept] > _NMS_IOU)
-    return _chosen(persons, kept)
-
-
 def _mean_iou(persons: Mapping[int, Persons], others: Mapping[int, Persons]) -> float:
     """Of the boxes of the same persons."""
     found = [
@@ -119,10 +108,11 @@ def _conditions(
 ) -> dict[str, list[_Condition]]:
     """What the networks of both kinds are given."""
     rng = np.random.default_rng(0)
-    true = evaluation.annotated_persons(dataset, 0, 0)
-    noisy = evaluation.annotated_persons(dataset, 1, 0)
+    true = evaluator.annotated_persons(dataset, 0, 0)
+    noisy = evaluator.annotated_persons(dataset, 1, 0)
     detected = _jittered(noisy, jitter, rng)
-    print(f"boxes as detected have a mean IoU of {_mean_iou(detected, true):.3f} with the true ones")
+    iou = _mean_iou(detected, true)
+    print(f"boxes as detected have a mean IoU of {iou:.3f} with the true ones", flush=True)
     seen = {person.id: person.mask_area for person in dataset.persons()}
     found = {i: rng.uniform(size=len(persons.poses)) >= missed for i, persons in true.items()}
 
@@ -130,26 +120,23 @@ def _conditions(
         return {i: _chosen(of_image, found[i]) for i, of_image in persons.items()}
 
     def nms(persons: Mapping[int, Persons]) -> dict[int, Persons]:
-        def scores(p: Persons) -> np.ndarray:
-            return np.asarray([seen[i] for i in p.ids]) if p.ids is not None else np.asarray(p.scores)  # fmt: skip
+        def survivors(found: Persons) -> Persons:
+            scores = [seen[i] for i in found.ids] if found.ids is not None else found.scores
+            return _chosen(found, compare.kept_by_nms(found.boxes, np.asarray(scores)))
 
-        return {i: after_nms(of_image, scores(of_image)) for i, of_image in persons.items()}
+        return {i: survivors(of_image) for i, of_image in persons.items()}
 
     movenet = _movenet(dataset, directory)
     return {
         "pose": [
             _Condition("annotated", true),
-            _Condition("poses of noise 1", noisy),
-            _Condition(f"poses of noise 1, {missed:.0%} missed", missing(noisy)),
+            _Condition(f"noise of level 1, {missed:.0%} missed", missing(noisy)),
             _Condition("MoveNet's", movenet, annotated=False),
         ],
         "box": [
             _Condition("annotated", true),
-            _Condition("detected boxes", detected),
-            _Condition("detected boxes after NMS", nms(detected)),
-            _Condition(f"detected boxes after NMS, {missed:.0%} missed", nms(missing(detected))),
-            _Condition("MoveNet's", movenet, annotated=False),
-            _Condition("MoveNet's after NMS", nms(movenet), annotated=False),
+            _Condition(f"as detected, {missed:.0%} missed, NMS", nms(missing(detected))),
+            _Condition("MoveNet's, NMS", nms(movenet), annotated=False),
         ],
     }
 
@@ -164,28 +151,29 @@ def _label(row: coco_protocol.Row, annotated: bool) -> str | None:
 
 
 def _scored(
-    kind: str,
-    files: Sequence[pathlib.Path],
-    given: Sequence[_Condition],
-    make: Any,
+    kind: str, files: Sequence[pathlib.Path], given: Sequence[_Condition], make: Any
 ) -> list[tuple[str, ...]]:
-    """The table's rows of the networks of one kind."""
+    """The table's rows of the networks of one kind.
+
+    Raises:
+        UserError: a file is of the other kind.
+    """
     loaded = [weights.load(path) for path in files]
-    policies = {weights_.spec.policy == "box" for weights_ in loaded}
-    if policies != {kind == "box"}:
+    if {one.spec.policy == "box" for one in loaded} != {kind == "box"}:
         raise UserError(f"--{kind}: not all of these files align by {kind}.")
-    lines = []
+    network, lines = Network(loaded[0].spec), []
+    evaluators = {annotated: make(network, annotated) for annotated in (True, False)}
     for condition in given:
-        evaluator = make(Network(loaded[0].spec), condition)
+        scorer = evaluators[condition.annotated].with_persons(condition.persons)
         found: dict[tuple[str, str], list[float]] = {}
         for one in loaded:
-            for row in evaluator.run(one.variables).rows:
+            for row in scorer.run(one.variables).rows:
                 label = _label(row, condition.annotated)
                 if label:
                     found.setdefault((label, row.scores), []).append(row.metrics["AP"])
         for label in ("all", "pairs"):
             cells = [_spread(found[label, scores]) for scores in ("1.0", "own")]
-            lines.append((label, condition.name, kind, *cells))
+            lines.append((label, kind, condition.name, *cells))
             print("  ".join(lines[-1]), flush=True)
     return lines
 
@@ -205,19 +193,17 @@ def main() -> None:
     dataset = data.validation(config)
     directory = coco_layout.image_directory(data.coco_directory(config), "validation")
 
-    def make(network: Network, condition: _Condition) -> evaluation.Evaluator:
-        return evaluation.Evaluator(
-            network, dataset, directory, condition.persons, name="", annotated=condition.annotated,
+    def make(network: Network, annotated: bool) -> evaluator.Evaluator:
+        return evaluator.Evaluator(
+            network, dataset, directory, {}, name="", annotated=annotated,
             batch_size=config.eval.batch_size, persons_per_batch=config.eval.persons_per_batch,
         )  # fmt: skip
 
     given = _conditions(dataset, directory, options.jitter, options.missed)
     score = functools.partial(_scored, make=make)
-    lines = [
-        _COLUMNS, *score("pose", options.pose, given["pose"]), *score("box", options.box, given["box"]),
-    ]  # fmt: skip
-    print("
-".join(coco_protocol.align_columns(lines, 3)))
+    lines = [*score("pose", options.pose, given["pose"]), *score("box", options.box, given["box"])]
+    lines.sort(key=lambda line: line[0])  # stable: the conditions stay in order
+    print("\n".join(coco_protocol.align_columns([_COLUMNS, *lines], 3)))
 
 
 if __name__ == "__main__":

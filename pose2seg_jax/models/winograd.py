@@ -9,7 +9,7 @@ other devices, and where it would be slower, it is XLA's convolution.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,7 +36,8 @@ _FACTORS = (6, -4, -4, 1, 1)  # of the kernel at these points, / 24
 _LEAST_CHANNELS = 64
 _LEAST_CELLS = 1024
 
-direct = jax.make_user_context(default_value=False)  # what is traced with another value is traced again
+# Functions that were traced with another value are traced again.
+direct = jax.make_user_context(default_value=False)
 
 
 def convolution(
@@ -48,11 +49,12 @@ def convolution(
 ) -> Float[jax.Array, "B h w D"]:
     """`jax.lax.conv_general_dilated` as `flax.linen.Conv` without dilation or groups calls it; by Winograd where that is faster."""
 
-    def plain(lhs: Array, rhs: Array) -> jax.Array:
+    def plain(lhs: Any, rhs: Any) -> jax.Array:
         return jax.lax.conv_general_dilated(lhs, rhs, window_strides, padding, **more)
 
-    size, stride = rhs.shape[0], tuple(window_strides)
-    known = {(3, (1, 1)): winograd, (7, (2, 2)): _halving}.get((size, stride))
+    size, stride = int(rhs.shape[0]), tuple(window_strides)
+    ways: dict[Any, Callable[..., jax.Array]] = {(3, (1, 1)): winograd, (7, (2, 2)): _halving}
+    known = ways.get((size, stride))
     fits = list(padding) == [(size // 2, size // 2)] * 2 and lhs.dtype == rhs.dtype == jnp.float32
     # Of one image; how many those are may be a symbol.
     cells = math.prod(-(-side // step) for side, step in zip(lhs.shape[1:3], stride, strict=True))
@@ -99,26 +101,35 @@ def _valid(
     x: Float[Array, "B H W C"], kernel: Float[Array, "k k C D"]
 ) -> Float[jax.Array, "B h w D"]:
     """The convolution of stride 1 without a border, of a kernel with k of 3 or 4."""
-    size, channels, features = kernel.shape[1:]
-    step = _TILE + 1 - size  # results of a tile, along each axis
-    height, width = (side + 1 - size for side in x.shape[1:3])
+    size, features = kernel.shape[0], kernel.shape[-1]
+    step = _TILE + 1 - size  # results of a tile
+    batch, (height, width) = x.shape[0], (side + 1 - size for side in x.shape[1:3])
     rows, columns = -(-height // step), -(-width // step)
     rest = [(0, step * rows - height), (0, step * columns - width)]
     padded = jnp.pad(x, [(0, 0), *rest, (0, 0)])
-    ends = step * (rows - 1) + 1, step * (columns - 1) + 1
-    cells = [padded[:, i : i + ends[0] : step, j : j + ends[1] : step] for i, j in np.ndindex(_TILE, _TILE)]  # fmt: skip
-    tiles = _transformed(_INPUT, jnp.stack(cells).reshape(_TILE**2, -1, channels))
-    at_points = [[f * p**n for n in range(size)] for p, f in zip(_POINTS, _FACTORS, strict=True)]
-    of_kernel = np.asarray([*at_points, [0] * (size - 1) + [24]]) / 24
-    kernels = _transformed(of_kernel, kernel.reshape(size**2, channels, features))
-    products = jnp.einsum("tnc,tcd->tnd", tiles, kernels)
-    powers = [[*(p**n for p in _POINTS), n == step - 1] for n in range(step)]
-    result = _transformed(powers, products).reshape(step, step, -1, rows, columns, features)
-    result = result.transpose(2, 3, 0, 4, 1, 5).reshape(-1, step * rows, step * columns, features)
-    return result[:, :height, :width]
+    of_kernel = [[f * p**n for n in range(size)] for f, p in zip(_FACTORS, _POINTS, strict=True)]
+    of_kernel.append([0] * (size - 1) + [24])
+    scaled = kernel / 24**2
+    half = [[_weighted(w, scaled[:, j]) for j in range(size)] for w in of_kernel]
+    kernels = [[_weighted(w, column) for w in of_kernel] for column in half]
+    # Along the height, then along the width: the sixth part of the tiles' inputs at a time. XLA makes few passes over memory of the sums;
+    # as products with matrices of 36 x 36 they take a quarter more time.
+    slices = [padded[:, i : i + step * (rows - 1) + 1 : step] for i in range(_TILE)]
+    products = []
+    for i, weights in enumerate(_INPUT):
+        row = _weighted(weights, slices)
+        across = [row[:, :, j : j + step * (columns - 1) + 1 : step] for j in range(_TILE)]
+        tiles = [_weighted(weights, across).reshape(-1, x.shape[-1]) for weights in _INPUT]
+        products.append([tile @ k for tile, k in zip(tiles, kernels[i], strict=True)])
+    powers = [[p**n for p in _POINTS] + [int(n == step - 1)] for n in range(step)]
+    high = [[_weighted(w, column) for column in zip(*products, strict=True)] for w in powers]
+    cells = [[_weighted(w, row).reshape(batch, rows, columns, features) for w in powers] for row in high]  # fmt: skip
+    result = jnp.stack([jnp.stack(row, axis=3) for row in cells], axis=2)
+    return result.reshape(batch, step * rows, step * columns, features)[:, :height, :width]
 
 
-def _transformed(matrix: Any, values: Float[Array, "s n m"]) -> Float[jax.Array, "t n m"]:
-    """Squares of s values, row by row, multiplied by a matrix along both of their axes; as one product."""
-    both = np.kron(matrix, matrix).astype(np.float32)
-    return (both @ values.reshape(len(values), -1)).reshape(len(both), *values.shape[1:])
+def _weighted(weights: Sequence[int], values: Any) -> Any:
+    """The sum of values, each times its weight."""
+    given = zip(weights, values, strict=True)
+    terms = (v if w == 1 else -v if w == -1 else w * v for w, v in given if w)
+    return sum(terms, start=next(terms))

@@ -80,7 +80,8 @@ def _to_onnx(graph: Graph, about: dict[str, Any]) -> bytes:
     # One warns of each constant without a type, the other of parts that it cannot load, for a package that is not needed.
     for name in ("onnx_ir", "jax2onnx"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(None), winograd.direct(True):  # it prints what it does with each layer
+    # It prints what it does with each layer.
+    with contextlib.redirect_stdout(None), winograd.direct(True):
         model = jax2onnx.to_onnx(
             graph.function,
             [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in graph.inputs],
