@@ -17,7 +17,7 @@ import jax.extend.core
 import jax.numpy as jnp
 
 from benchmarks import rows
-from pose2seg_jax.models import NetworkSpec, Pose2Seg
+from pose2seg_jax.models import NetworkSpec, Pose2Seg, winograd
 from pose2seg_jax.models.variables import variable_shapes
 
 _CONFIGS = ("coco_human_lite", "coco_human", "coco_human_lean", "coco_human_r50fpn", "coco_human_compact", "coco_human_small")  # fmt: skip
@@ -83,13 +83,12 @@ def _rows_of(name: str) -> Iterator[rows.Row]:
         )
 
     features = jax.eval_shape(encode, variables, image)
+    with winograd.direct(True):
+        encoding = jax.make_jaxpr(encode)(variables, image)
+        segmenting = jax.make_jaxpr(segment)(variables, features, poses, matrices)
     for what, count, traced in (
-        ("backbone, an image", 1, jax.make_jaxpr(encode)(variables, image)),
-        (
-            "branch, a person",
-            _PERSONS,
-            jax.make_jaxpr(segment)(variables, features, poses, matrices),
-        ),
+        ("backbone, an image", 1, encoding),
+        ("branch, a person", _PERSONS, segmenting),
     ):
         wanted, padded = map(sum, zip(*products(traced.jaxpr), strict=True))
         yield rows.Row(name, what, wanted / count / 1e9, "GFLOP", "padded", padded / count / 1e9)
