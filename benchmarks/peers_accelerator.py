@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks import rows
 from benchmarks.prediction import random_poses
+from benchmarks.training import matrix_rate
 from configs import coco_human_r50fpn
 from pose2seg_jax.alignment import geometry, policies, skeleton
 from pose2seg_jax.alignment.geometry import Array
@@ -37,7 +38,6 @@ except ImportError:
 
 _DTYPES = ("bfloat16", "float32")
 _REPEATS = 15
-_SIDE = 8192  # of the matrix product
 _EQUAL = 1e-3  # in float32, masks differ in at most such a share of the cells
 
 
@@ -114,15 +114,6 @@ def _torch_networks(backbone: Any, branch: Any, dtype: str, persons: int) -> dic
     return {"PyTorch": plain, "PyTorch, compiled": compiled}
 
 
-def _matrix_rate(dtype: str) -> float:
-    """Operations a second of a large matrix product, by JAX."""
-    keys = jax.random.split(jax.random.key(0))
-    a, b = (jax.random.normal(key, (_SIDE, _SIDE), jnp.dtype(dtype)) for key in keys)
-    product = jax.jit(jnp.matmul)
-    seconds = rows.seconds(lambda: jax.block_until_ready(product(a, b)), _REPEATS)
-    return 2 * _SIDE**3 / seconds
-
-
 def _difference(found: np.ndarray, ours: np.ndarray) -> float:
     """The share of the cells of the ROIs that lie in one mask and not in the other."""
     return float(np.mean((found > 0.5) != (ours > 0.5)))
@@ -184,7 +175,7 @@ def main() -> None:
             made.append(rows.Row("peers", f"{what}, {name}", 1000 * taken, "ms", "ours", 1000 * own))  # fmt: skip
         flops = program.cost_analysis()["flops"] / own / 1e12
         made.append(rows.Row("peers", f"{what}, ours", images / own, "images/s"))
-        rate = _matrix_rate(dtype) / 1e12
+        rate = matrix_rate(dtype) / 1e12
         made.append(rows.Row("peers", f"{what}, ours", flops, "TFLOP/s", "a matrix product", rate))
         print(rows.text_table(made[-4:]), flush=True)
     rows.publish(made, options)
