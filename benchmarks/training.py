@@ -79,60 +79,19 @@ def main() -> None:
 
     rate = matrix_rate(config.dtype) * devices
     what = f"{config.batch_size} images, {persons} persons"
+    product = "at the product's rate"
     rows.publish(
         [
-            rows.Row(
-                "training",
-                f"step of {what}",
-                alone,
-                "s",
-                "its FLOP as one product",
-                operations / rate,
-            ),
-            rows.Row(
-                "training",
-                f"rate ({operations / 1e9:.4g} GFLOP a step)",
-                operations / alone / 1e9,
-                "GFLOP/s",
-                "matrix product",
-                rate / 1e9,
-            ),
-            rows.Row(
-                "training",
-                "images",
-                config.batch_size / alone,
-                "images/s",
-                "at the product's rate",
-                config.batch_size * rate / operations,
-            ),
-            rows.Row(
-                "training",
-                "persons",
-                persons / alone,
-                "persons/s",
-                "at the product's rate",
-                persons * rate / operations,
-            ),
+            rows.Row("training", f"step of {what}", alone, "s", "its FLOP as one product", operations / rate),
+            rows.Row("training", f"rate ({operations / 1e9:.4g} GFLOP a step)", operations / alone / 1e9, "GFLOP/s", "matrix product", rate / 1e9),
+            rows.Row("training", "images", config.batch_size / alone, "images/s", product, config.batch_size * rate / operations),
+            rows.Row("training", "persons", persons / alone, "persons/s", product, persons * rate / operations),
             rows.Row("training", "step from the stream", streamed, "s", "step alone", alone),
-            rows.Row(
-                "training",
-                "waiting for data",
-                waited / _STEPS,
-                "s a step",
-                "step from the stream",
-                streamed,
-            ),
-            rows.Row(
-                "training",
-                "memory of a step",
-                peak / 2**20,
-                "MiB",
-                "state and batch",
-                memory.argument_size_in_bytes / 2**20,
-            ),
+            rows.Row("training", "waiting for data", waited / _STEPS, "s a step", "step from the stream", streamed),
+            rows.Row("training", "memory of a step", peak / 2**20, "MiB", "state and batch", memory.argument_size_in_bytes / 2**20),
         ],
         options,
-    )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
