@@ -29,7 +29,7 @@ from jaxtyping import install_import_hook
 # The hook is not removed: the modules are imported later, by the tests.
 install_import_hook(["pose2seg_jax", "input_pipeline"], "beartype.beartype")
 
-pytest_plugins = ["pose_file_fixtures", "stream_fixtures"]
+pytest_plugins = ["pose_file_fixtures", "predictor_fixtures", "stream_fixtures"]
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _DATA = pathlib.Path(os.environ.get("POSE2SEG_TEST_DATA", ROOT.parent / "shared" / "data"))

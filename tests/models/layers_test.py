@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 import tensorflow as tf
 
 from pose2seg_jax.models import layers
@@ -12,6 +13,7 @@ from pose2seg_jax.models.layers import (
     BatchNorm,
     depth_to_space,
     max_pool,
+    max_pool_3x3,
     mean_pool,
     shrink,
     space_to_depth,
@@ -67,6 +69,9 @@ def test_shrinking_is_area_interpolation(times):
 def test_pooling_and_upsampling():
     x = jnp.asarray(np.random.RandomState(0).randn(2, 6, 8, 3), jnp.float32)
     np.testing.assert_array_equal(max_pool(x), nn.max_pool(x, (2, 2), (2, 2)))
+    positive = nn.relu(x)
+    expected = nn.max_pool(positive, (3, 3), (2, 2), [(1, 1), (1, 1)])
+    np.testing.assert_array_equal(max_pool_3x3(positive), expected)
     np.testing.assert_allclose(mean_pool(x), nn.avg_pool(x, (2, 2), (2, 2)), rtol=1e-5)
     np.testing.assert_array_equal(
         upsample_nearest(x), np.repeat(np.repeat(np.asarray(x), 2, 1), 2, 2)
@@ -74,6 +79,22 @@ def test_pooling_and_upsampling():
     ramp = jnp.broadcast_to(jnp.arange(4.0)[None, None, :, None] + 0.5, (1, 2, 4, 1))
     middle = np.asarray(upsample_bilinear(ramp))[0, 1, 1:-1, 0]
     np.testing.assert_allclose(middle, (np.arange(1, 7) + 0.5) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (2, 3), (1, 1)])
+def test_upsampling_agrees_with_interpolation(shape):
+    x = np.random.RandomState(0).randn(2, *shape, 3).astype(np.float32)
+    resized = jax.image.resize(x, (2, *(2 * side for side in shape), 3), "bilinear")
+    np.testing.assert_allclose(upsample_bilinear(x), resized, atol=1e-6)
+    # The positions of the new cells among the old ones, as PyTorch places them.
+    places = [np.linspace(0, side - 1, 2 * side) for side in shape]
+    grid = np.meshgrid(*places, indexing="ij")
+    expected = [
+        [scipy.ndimage.map_coordinates(x[n, :, :, c], grid, order=1) for c in range(3)]
+        for n in range(2)
+    ]
+    found = upsample_bilinear(x, align_corners=True)
+    np.testing.assert_allclose(found, np.moveaxis(expected, 1, -1), atol=1e-6)
 
 
 def test_channels_become_blocks():
