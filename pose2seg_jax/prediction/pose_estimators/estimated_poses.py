@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from pose2seg_jax.prediction.inputs import InputError
 
@@ -35,18 +35,35 @@ def sure_poses(
 
     Args:
         points: (x, y) of all parts, in the image.
+        part_scores: see `surest_first`.
+        scores: see `surest_first`.
+        part_threshold: see `surest_first`.
+        person_threshold: see `surest_first`.
+    """
+    visibility = np.where(part_scores >= part_threshold, 2, 0).astype(np.float32)
+    poses = np.concatenate([points, visibility[..., None]], axis=-1)
+    order = surest_first(part_scores, scores, part_threshold, person_threshold)
+    return EstimatedPoses(poses[order], scores[order], part_scores[order])
+
+
+def surest_first(
+    part_scores: Float[np.ndarray, "P 17"],
+    scores: Float[np.ndarray, " P"],
+    part_threshold: float,
+    person_threshold: float,
+) -> Int[np.ndarray, " Q"]:
+    """Returns the indices of the persons who are sure enough, the surest first.
+
+    Args:
         part_scores: parts with a score below `part_threshold` are missing.
         scores: persons with a score of 0, below `person_threshold`, or without a part are left out.
         part_threshold: see `part_scores`.
         person_threshold: see `scores`.
     """
-    seen = part_scores >= part_threshold
-    visibility = np.where(seen, 2, 0).astype(np.float32)
-    poses = np.concatenate([points, visibility[..., None]], axis=-1)
     order = np.argsort(-scores, kind="stable")
-    kept = (scores >= person_threshold) & (scores > 0) & np.any(seen, axis=1)
-    order = order[kept[order]]
-    return EstimatedPoses(poses[order], scores[order], part_scores[order])
+    seen = np.any(part_scores >= part_threshold, axis=1)
+    kept = (scores >= person_threshold) & (scores > 0) & seen
+    return order[kept[order]]
 
 
 def threshold(value: float | None, usual: float) -> float:
