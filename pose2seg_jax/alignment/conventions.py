@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
-import scipy.ndimage
+import scipy  # its parts are loaded where they are used
 from jaxtyping import Float, Real, UInt8
 
 from pose2seg_jax.alignment import geometry, sampling

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-import scipy.sparse.csgraph
+import scipy  # its parts are loaded where they are used
 from jaxtyping import Bool, Float, Int, UInt8, UInt16
 from pycocotools import mask as mask_utils
 

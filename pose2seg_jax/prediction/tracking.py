@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import scipy  # its parts are loaded where they are used
 from jaxtyping import Float, Int
 from pycocotools import mask as mask_utils
 

@@ -151,6 +151,8 @@ def test_incomplete_metadata_is_one_clear_error(saved, tmp_path, changes, messag
 @pytest.mark.usefixtures("quick_compile")
 def test_the_package_brings_a_model_that_finds_people(real_dataset, data_dir):
     assert weights.PACKAGED.stat().length <= 16e6
+    # Named, the file is checked against its network; `load()` takes that for granted.
+    assert weights.load(weights.PACKAGED).fingerprint() == weights.load().fingerprint()
     predictor = Pose2SegPredictor.load()
     ious = []
     for image in real_dataset.posed_images[:8]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy  # its parts are loaded where they are used
 from jaxtyping import Float, Int
 
 from pose2seg_jax.alignment.geometry import Array
