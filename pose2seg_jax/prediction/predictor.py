@@ -62,7 +62,8 @@ class Pose2SegPredictor:
 
     The backbone runs once an image, the rest in chunks of 1, 2, 4, 8, 16 or 32 persons (17 in 16 and 1; on a CPU of 1, 2 or 4), and MoveNet
     where no poses are given: eight compilations at most (five), whatever the photos are, each at the first image that needs it (the cost:
-    docs/prediction.md). Masks go to the image on the host. Several threads may share one predictor.
+    docs/prediction.md). On a CPU, chunks run beside each other, on as many threads as there are cores. Masks go to the image on the host.
+    Several threads may share one predictor.
     """
 
     def __init__(
