@@ -48,7 +48,7 @@ _REPEATS = 7
 _EQUAL = 0.999  # smallest IoU of a mask with ours
 
 
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
     """What the network is given beside the image, for N persons.
 
     Attributes:
@@ -62,9 +62,10 @@ class _Placed(NamedTuple):
     skeletons: Any
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _place(spec: NetworkSpec, poses: jax.Array) -> _Placed:
-    sizes = jnp.broadcast_to(jnp.asarray([_SIZE], jnp.float32), (len(poses), 2))
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def place(spec: NetworkSpec, poses: Array, size: tuple[int, int]) -> Placed:
+    """Aligns poses and draws their Skeleton Features; `size` is the (height, width) of the image."""
+    sizes = jnp.broadcast_to(jnp.asarray([size], jnp.float32), (len(poses), 2))
     alignment = policies.align_persons(
         spec.policy, poses, None, spec.template_array, sizes, spec.roi_size,
         reflect=spec.reflect, convention=spec.convention,
@@ -77,7 +78,7 @@ def _place(spec: NetworkSpec, poses: jax.Array) -> _Placed:
     placed = geometry.apply_to_poses(to_canvas, poses)
     placed = geometry.apply_to_poses(matrices, placed)
     drawn = skeleton.skeleton_features(placed, spec.roi_size, spec.limbs or PAPER_LIMBS)
-    return _Placed(alignment, jnp.stack(grid, axis=-1) * 2 / side - 1, drawn)
+    return Placed(alignment, jnp.stack(grid, axis=-1) * 2 / side - 1, drawn)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -97,7 +98,7 @@ class _TorchNetwork:
 
     def __call__(self, image: np.ndarray, poses: np.ndarray) -> RoiPrediction:
         spec = self._network.spec
-        placed = _place(spec, poses.astype(np.float32))
+        placed = place(spec, poses.astype(np.float32), _SIZE)
         canvas = torch.from_numpy(self._network.letterbox_image(image))
         with torch.inference_mode():
             pixels = ((canvas - self._mean) / self._std).permute(2, 0, 1)[None]

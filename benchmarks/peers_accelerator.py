@@ -18,16 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import rows
+from benchmarks.peers import place
 from benchmarks.prediction import random_poses
 from benchmarks.training import matrix_rate
 from configs import coco_human_r50fpn
-from pose2seg_jax.alignment import geometry, policies, skeleton
 from pose2seg_jax.alignment.geometry import Array
 from pose2seg_jax.errors import UserError
 from pose2seg_jax.models import NetworkSpec
 from pose2seg_jax.models.layers import MEAN, STD
-from pose2seg_jax.models.network_spec import STRIDE
-from pose2seg_jax.people.parts import PAPER_LIMBS
 from pose2seg_jax.prediction.network import Network, predict_rois
 from pose2seg_jax.weights import convert
 
@@ -61,26 +59,6 @@ def _ours(network: Network, variables: Any, images: int, persons: int) -> Any:
     canvas = jax.ShapeDtypeStruct((images, spec.image_size, spec.image_size, 3), np.uint8)
     poses = jax.ShapeDtypeStruct((count, 17, 3), np.float32)
     return run.lower(variables, canvas, poses).compile()
-
-
-def _placed(spec: NetworkSpec, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where features are read, (N, R, R, 2) from edge to edge in [-1, 1], and Skeleton Features."""
-    sizes = np.full((len(poses), 2), spec.image_size, np.float32)
-
-    @jax.jit
-    def place(poses: jax.Array) -> tuple[jax.Array, jax.Array]:
-        matrices = policies.align_persons(
-            spec.policy, poses, None, spec.template_array, sizes, spec.roi_size,
-            reflect=spec.reflect, convention=spec.convention,
-        ).matrix  # fmt: skip
-        side = spec.image_size // STRIDE
-        from_features = spec.convention.from_features(matrices, STRIDE, side)
-        grid = geometry.apply_to_grid(geometry.invert(from_features), spec.roi_size, spec.roi_size)
-        placed = geometry.apply_to_poses(matrices, poses)
-        drawn = skeleton.skeleton_features(placed, spec.roi_size, spec.limbs or PAPER_LIMBS)
-        return jnp.stack(grid, axis=-1) * 2 / side - 1, drawn
-
-    return jax.device_get(place(poses))
 
 
 class _TorchNetwork:
@@ -147,9 +125,9 @@ def main() -> None:
     for (images, dtype), future in programs.items():
         canvas = rng.integers(0, 255, (images, spec.image_size, spec.image_size, 3), np.uint8)
         poses = random_poses(rng, images * options.persons, *canvas.shape[1:3]).astype(np.float32)
-        points, drawn = _placed(spec, poses)
-        given = [torch.from_numpy(np.array(values)).cuda() for values in (canvas, points)]
-        given.append(torch.from_numpy(np.array(drawn)).permute(0, 3, 1, 2).cuda().to(getattr(torch, dtype)))  # fmt: skip
+        known = place(spec, poses, canvas.shape[1:3])
+        given = [torch.from_numpy(np.array(values)).cuda() for values in (canvas, known.points)]
+        given.append(torch.from_numpy(np.array(known.skeletons)).permute(0, 3, 1, 2).cuda().to(getattr(torch, dtype)))  # fmt: skip
         theirs = _torch_networks(*peer_network.make()[:2], dtype, options.persons)
         for network in theirs.values():
             network(*given)
