@@ -105,11 +105,11 @@ def _second_look(
     true: Mapping[int, Persons], results: Sequence[Mapping[str, Any]]
 ) -> dict[int, Persons]:
     """The annotated persons, each with the box of the mask that was predicted of them; an empty mask leaves a box of one pixel."""
-    by_image: dict[int, list[Any]] = {}
-    for entry in results:
-        by_image.setdefault(entry["image_id"], []).append(entry["segmentation"])
+    masks = {entry["person_id"]: entry["segmentation"] for entry in results}
     return {
-        image_id: persons._replace(boxes=mask_utils.toBbox(by_image[image_id]).astype(np.float32))
+        image_id: persons._replace(
+            boxes=mask_utils.toBbox([masks[i] for i in persons.ids or ()]).astype(np.float32)
+        )
         for image_id, persons in true.items()
     }
 

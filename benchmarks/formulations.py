@@ -99,6 +99,13 @@ def _network(rng: np.random.Generator) -> list[rows.Row]:
             pooling(lambda x: nn.max_pool(x, (2, 2), (2, 2))),
             x,
         ),
+        _row(
+            "bilinear upsampling, 64 x 64 cells",
+            layers.upsample_bilinear,
+            "jax.image.resize",
+            lambda x: jax.image.resize(x, (1, 128, 128, 256), "linear"),
+            rng.normal(size=(1, 64, 64, 256)).astype(np.float32),
+        ),
     ]
 
 

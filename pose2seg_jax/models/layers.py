@@ -1,7 +1,6 @@
 """The layers that the backbone and the segmentation branch share. Arrays are NHWC."""
 
 import fractions
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -258,14 +257,6 @@ def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     return jnp.maximum(rows[:, :, :, 0], rows[:, :, :, 1])
 
 
-def max_pool_3x3(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-    """Max-pooling of values that are not negative over 3 x 3 cells, at every second cell: three times as fast on a CPU as nn.max_pool."""
-    height, width = x.shape[1:3]
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    rows = functools.reduce(jnp.maximum, (padded[:, i : i + height : 2] for i in range(3)))
-    return functools.reduce(jnp.maximum, (rows[:, :, i : i + width : 2] for i in range(3)))
-
-
 def mean_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     """Mean-pooling over squares of 2 x 2 cells."""
     batch, height, width, channels = x.shape
@@ -328,7 +319,7 @@ def upsample_bilinear(
 ) -> Float[Array, "B h w C"]:
     """Doubles height and width, linearly between pixel centres.
 
-    As sums of shifted maps: two to nine times as fast on a CPU as jax.image.resize, which multiplies matrices.
+    As sums of shifted maps: faster on a CPU than jax.image.resize, which multiplies matrices (benchmarks/formulations.py).
 
     Args:
         x: the maps.

@@ -14,7 +14,6 @@ from pose2seg_jax.models.layers import (
     Dtype,
     Maps,
     Pointwise,
-    max_pool_3x3,
     upsample_bilinear,
 )
 
@@ -44,7 +43,9 @@ class ResNetFPN(nn.Module):
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Maps:
         x = Conv(64, 7, 2, dtype=self.dtype)(x)
         x = nn.relu(BatchNorm(self.axis_name, dtype=self.dtype)(x, train))
-        x = max_pool_3x3(x)
+        # Padded by itself, with zeros, the least that is there: so jax2onnx can export it.
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
         levels = []
         for stage, units in enumerate(UNITS):
             if stage:

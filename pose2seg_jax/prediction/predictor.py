@@ -33,8 +33,8 @@ from pose2seg_jax.weights import hub
 from pose2seg_jax.weights.files import Weights
 
 # The branch runs on chunks of so many slots at most. Their sizes are powers of two, so that few shapes are compiled. What four persons
-# take fits into the caches of a CPU: 16 persons take 0.86 of the time of one chunk (two cores, docs/performance.md). There, chunks run beside
-# each other, because one alone does not keep all cores busy: 16 persons take 0.75 of the time of one chunk after the other.
+# take fits into the caches of a CPU, and one such chunk does not keep all cores busy, so several run beside each other there
+# (docs/performance.md).
 _MAX_CHUNK = 32
 _MAX_CHUNK_ON_CPU = 4
 # A chunk has at most so many times as many slots as persons: five persons take a chunk of four slots and one of one.
@@ -110,8 +110,7 @@ class Pose2SegPredictor:
         platforms = {d.platform for x in jax.tree.leaves(self.variables) for d in x.devices()}
         on_cpu = platforms == {"cpu"}
         self._max_chunk = _MAX_CHUNK_ON_CPU if on_cpu else _MAX_CHUNK
-        self._at_once = parallel.num_cores() if on_cpu else 1
-        self._pool = concurrent.futures.ThreadPoolExecutor(self._at_once)
+        self._pool = concurrent.futures.ThreadPoolExecutor(parallel.num_cores()) if on_cpu else None
 
         # The variables are arguments: as constants they would be compiled in, several times.
         def segment(variables, features, poses, sizes, image_index, valid):
@@ -281,11 +280,10 @@ class Pose2SegPredictor:
         """
         check_not_forked()
         poses = check_poses(poses)
-        share = -(-len(poses) // self._at_once)
-        sizes = chunk_sizes(len(poses), min(self._max_chunk, _power_of_two(share)))
+        sizes = chunk_sizes(len(poses), self._max_chunk)
         chunks = np.split(poses, np.cumsum(sizes[:-1]))
         segment = functools.partial(self._segment_chunk, encoded)
-        run = self._pool.map if min(self._at_once, len(chunks)) > 1 else map
+        run = self._pool.map if self._pool and len(chunks) > 1 else map
         return jax.tree.map(lambda *parts: np.concatenate(parts), *run(segment, chunks, sizes))
 
     def _segment_chunk(self, encoded: EncodedImage, poses: np.ndarray, slots: int) -> RoiPrediction:
@@ -295,7 +293,8 @@ class Pose2SegPredictor:
         sizes = np.broadcast_to(np.asarray(encoded.size, np.float32), (slots, 2))
         valid = np.arange(slots) < count
         index = np.zeros(slots, np.int32)
-        given = jax.device_put((padded, sizes, index, valid), self._device)
+        # Where the features are: `jax.default_device` of the caller says nothing to other threads.
+        given = jax.device_put((padded, sizes, index, valid), encoded.features.maps.device)
         predicted = self._segment(self.variables, encoded.features, *given)
         return jax.tree.map(lambda values: values[:count], jax.device_get(predicted))
 
@@ -348,15 +347,10 @@ def chunk_sizes(count: int, largest: int) -> list[int]:
     sizes = []
     left = max(count, 1)
     while left > 0:
-        slots = min(_power_of_two(left), largest)
+        slots = min(1 << (left - 1).bit_length(), largest)
         sizes.append(slots if slots <= _PADDING * left else slots // 2)
         left -= sizes[-1]
     return sizes
-
-
-def _power_of_two(count: int) -> int:
-    """The smallest that is not smaller; 1 for nothing."""
-    return 1 << max(count - 1, 0).bit_length()
 
 
 def _unpickle(

@@ -86,7 +86,7 @@ def load(path: str | os.PathLike | None = None) -> Weights:
     """Reads and checks a weights file.
 
     Args:
-        path: of the file; None for the model of the package (docs/model_card.md).
+        path: of the file; None for the model of the package (docs/model_card.md), whose arrays are taken for granted.
 
     Raises:
         WeightsError: missing, truncated, of another program, network or convention.
@@ -128,9 +128,8 @@ def load(path: str | os.PathLike | None = None) -> Weights:
         spec = NetworkSpec.from_dict(content.get("network"))
     except UserError as error:
         raise WeightsError(f"{file}: its metadata describes no network: {error}") from None
-    if (
-        path is not None
-    ):  # the model of the package was checked when it was made; to trace a network takes a second
+    # To trace a network takes a second. A test checks the model of the package.
+    if path is not None:
         _check_tensors(file, spec, tensors)
     variables = traverse_util.unflatten_dict(tensors, sep="/")
     return Weights(spec, variables, content.get("provenance") or {})

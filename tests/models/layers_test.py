@@ -13,7 +13,6 @@ from pose2seg_jax.models.layers import (
     BatchNorm,
     depth_to_space,
     max_pool,
-    max_pool_3x3,
     mean_pool,
     shrink,
     space_to_depth,
@@ -69,9 +68,6 @@ def test_shrinking_is_area_interpolation(times):
 def test_pooling_and_upsampling():
     x = jnp.asarray(np.random.RandomState(0).randn(2, 6, 8, 3), jnp.float32)
     np.testing.assert_array_equal(max_pool(x), nn.max_pool(x, (2, 2), (2, 2)))
-    positive = nn.relu(x)
-    expected = nn.max_pool(positive, (3, 3), (2, 2), [(1, 1), (1, 1)])
-    np.testing.assert_array_equal(max_pool_3x3(positive), expected)
     np.testing.assert_allclose(mean_pool(x), nn.avg_pool(x, (2, 2), (2, 2)), rtol=1e-5)
     np.testing.assert_array_equal(
         upsample_nearest(x), np.repeat(np.repeat(np.asarray(x), 2, 1), 2, 2)
@@ -81,7 +77,7 @@ def test_pooling_and_upsampling():
     np.testing.assert_allclose(middle, (np.arange(1, 7) + 0.5) / 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(6, 8), (2, 3), (1, 1)])
+@pytest.mark.parametrize("shape", [(6, 8), (2, 3), (5, 1), (1, 1)])
 def test_upsampling_agrees_with_interpolation(shape):
     x = np.random.RandomState(0).randn(2, *shape, 3).astype(np.float32)
     resized = jax.image.resize(x, (2, *(2 * side for side in shape), 3), "bilinear")

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import threading
 
+import jax
 import numpy as np
 import pytest
 from conftest import count_compilations
@@ -20,7 +21,7 @@ def test_persons_come_in_the_order_of_their_poses_whatever_their_number(predicto
     assert result.masks.dtype == bool
     assert np.all((result.scores >= 0) & (result.scores <= 1))
     assert json.loads(json.dumps(result.to_coco(7)))[34]["image_id"] == 7
-    # Chunks are 32 and 4; alone, and asked of the encoded image, a person is the same.
+    # In groups; alone, and asked of the encoded image, a person is the same.
     encoded = predictor.encode(image)
     for index in (0, 31, 32, 34):
         alone = predictor(encoded, poses[index : index + 1])
@@ -78,26 +79,54 @@ def test_threads_share_a_predictor(weights):
     assert found == expected
 
 
+@pytest.fixture
+def on_three_cores(weights, monkeypatch) -> Pose2SegPredictor:
+    monkeypatch.setattr("pose2seg_jax.parallel.num_cores", lambda: 3)
+    return Pose2SegPredictor.from_weights(weights, exclusive=False)
+
+
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize(("cores", "groups"), [(1, [4, 2]), (3, [2, 2, 2])])
-def test_groups_of_persons_run_on_all_cores_of_a_cpu(weights, monkeypatch, cores, groups):
-    monkeypatch.setattr("pose2seg_jax.parallel.num_cores", lambda: cores)
-    predictor = Pose2SegPredictor.from_weights(weights, exclusive=False)
-    segment, seen = predictor._segment_chunk, []
+@pytest.mark.parametrize("count", [9, 12])
+def test_groups_of_persons_run_beside_each_other_on_a_cpu(on_three_cores, monkeypatch, count):
+    predictor, together = on_three_cores, threading.Barrier(3)
+    segment = predictor._segment_chunk
 
-    def watched(encoded, poses, slots):
-        seen.append((threading.current_thread(), slots))
-        return segment(encoded, poses, slots)
+    def watched(*given):
+        together.wait(timeout=60)  # for the other two groups
+        return segment(*given)
 
-    monkeypatch.setattr(predictor, "_segment_chunk", watched)
-    image, poses = noise_image(60, 90), standing_poses(6, 60)
-    found = predictor(image, poses)
-    assert sorted(slots for _, slots in seen) == sorted(groups)
-    on_main = [thread is threading.main_thread() for thread, _ in seen]
-    assert all(on_main) if cores == 1 else not any(on_main)
-    for index in range(6):
+    image, poses = noise_image(60, 90), standing_poses(count, 60)
+    with monkeypatch.context() as patched:
+        patched.setattr(predictor, "_segment_chunk", watched)
+        found = predictor(image, poses)
+    for index in range(count):
         alone = predictor(image, poses[index : index + 1])
-        assert (
-            np.mean(alone.masks[0] != found.masks[index]) < 0.01
-        )  # rounding, at probabilities of 0.5
+        # Rounding differs where a probability is about 0.5.
+        assert np.mean(alone.masks[0] != found.masks[index]) < 0.01
         assert alone.scores[0] == pytest.approx(found.scores[index], abs=1e-4)
+
+
+def test_an_error_in_a_group_reaches_the_caller(on_three_cores, monkeypatch):
+    def fails(encoded, poses, slots):
+        raise MemoryError(f"no place for {slots}")
+
+    monkeypatch.setattr(on_three_cores, "_segment_chunk", fails)
+    with pytest.raises(MemoryError, match="no place for 4"):
+        on_three_cores(noise_image(60, 90), standing_poses(5, 60))
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_groups_run_on_the_device_that_the_caller_has_set(weights, monkeypatch):
+    device = jax.devices("cpu")[2]
+    with jax.default_device(device):
+        predictor = Pose2SegPredictor.from_weights(weights)
+        segment, used = predictor._segment, []
+
+        def watched(*given):
+            found = segment(*given)
+            used.append(found.probabilities.device)
+            return found
+
+        monkeypatch.setattr(predictor, "_segment", watched)
+        predictor(noise_image(60, 90), standing_poses(8, 60))
+    assert used == [device, device]
