@@ -11,7 +11,8 @@
 Both kinds of networks have Skeleton Features of the same poses; only the ROIs differ. A detected box is the true one whose
 edges are moved by a Gaussian (--jitter of its width or height). NMS at a box IoU of 0.5 keeps the person of whom more is seen. As many
 persons are missed by the detector as by the pose estimator (--missed), and the same ones. In the last condition nothing is
-made up: poses, boxes and scores are MoveNet's. A second look takes the boxes of the masks that the first --pose network made. Shown are the mean over the files and half of their range.
+made up: poses, boxes and scores are MoveNet's. A second look takes the boxes of the masks that the first --pose network
+made. Shown are the mean over the files and half of their range.
 """
 
 import functools
@@ -119,11 +120,11 @@ def _conditions(
     directory: Any,
     jitter: float,
     missed: float,
+    true: Mapping[int, Persons],
     results: Sequence[Mapping[str, Any]],
 ) -> dict[str, list[_Condition]]:
-    """What the networks of both kinds are given; `results` hold the masks of the annotated poses, for the second look."""
+    """What the networks of both kinds are given; `results` hold the masks of the `true` poses, for the second look."""
     rng = np.random.default_rng(0)
-    true = evaluator.annotated_persons(dataset, 0, 0)
     noisy = evaluator.annotated_persons(dataset, 1, 0)
     detected = _jittered(noisy, jitter, rng)
     iou = _mean_iou(detected, true)
@@ -218,10 +219,10 @@ def main() -> None:
             batch_size=config.eval.batch_size, persons_per_batch=config.eval.persons_per_batch,
         )  # fmt: skip
 
-    first, persons = weights.load(options.pose[0]), evaluator.annotated_persons(dataset, 0, 0)
-    scorer = make(Network(first.spec), annotated=True).with_persons(persons)
+    first, true = weights.load(options.pose[0]), evaluator.annotated_persons(dataset, 0, 0)
+    scorer = make(Network(first.spec), annotated=True).with_persons(true)
     results = scorer.run(first.variables).results
-    given = _conditions(dataset, directory, options.jitter, options.missed, results)
+    given = _conditions(dataset, directory, options.jitter, options.missed, true, results)
     score = functools.partial(_scored, make=make)
     lines = [*score("pose", options.pose, given["pose"]), *score("box", options.box, given["box"])]
     lines.sort(key=lambda line: line[0])  # stable: the conditions stay in order

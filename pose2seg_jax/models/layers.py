@@ -327,11 +327,13 @@ def upsample_bilinear(
             PyTorch); otherwise the edges of the image do.
     """
     for axis in (1, 2):
-        side, ones = x.shape[axis], [1, 1, 1, 1]
+        side = x.shape[axis]
+        along = [side if a == axis else 1 for a in range(4)]
         # Of the two results of a cell, the first takes so much of the cell before, the second of the one behind.
         share = np.arange(side) / (2 * side - 1) if align_corners else 0.25 * (np.arange(side) > 0)
-        ones[axis] = side
-        of_before, of_behind = (jnp.asarray(s, x.dtype).reshape(ones) for s in (share, share[::-1]))
+        of_before, of_behind = (
+            jnp.asarray(s.reshape(along), x.dtype) for s in (share, share[::-1])
+        )
         padded = jnp.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(4)])
         before, behind = (
             jax.lax.slice_in_dim(padded, start, start + side, axis=axis) for start in (0, 2)
